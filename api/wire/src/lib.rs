@@ -1,0 +1,57 @@
+//! The gRPC interface, generated from `proto/`, and its conversions from and to the nouns of `model`.
+//!
+//! Not here: servers, clients, authentication.
+
+/// Package `buildflow.v1`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated from proto/buildflow/v1, where the messages are described"
+)]
+pub mod v1 {
+    tonic::include_proto!("buildflow.v1");
+}
+
+/// The most bytes of log in one message.
+pub const LOG_DATA_MAX: usize = 256 * 1024;
+
+/// The largest message either side accepts, bytes: a step's definition with 2 MiB of environment fits.
+pub const MESSAGE_MAX: usize = 8 * 1024 * 1024;
+
+impl From<model::Fence> for v1::Fence {
+    fn from(fence: model::Fence) -> Self {
+        Self {
+            epoch: fence.epoch,
+            counter: fence.counter,
+        }
+    }
+}
+
+impl From<v1::Fence> for model::Fence {
+    fn from(fence: v1::Fence) -> Self {
+        Self {
+            epoch: fence.epoch,
+            counter: fence.counter,
+        }
+    }
+}
+
+impl From<model::Resources> for v1::Resources {
+    fn from(r: model::Resources) -> Self {
+        Self {
+            cpu_millis: r.cpu_millis,
+            memory_bytes: r.memory_bytes,
+            disk_bytes: r.disk_bytes,
+        }
+    }
+}
+
+impl From<v1::Resources> for model::Resources {
+    fn from(r: v1::Resources) -> Self {
+        Self {
+            cpu_millis: r.cpu_millis,
+            memory_bytes: r.memory_bytes,
+            disk_bytes: r.disk_bytes,
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! buildflow
+fn main() {}

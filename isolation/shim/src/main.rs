@@ -1,0 +1,2 @@
+//! buildflow-shim
+fn main() {}

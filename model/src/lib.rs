@@ -1,0 +1,29 @@
+//! The nouns of BuildFlow and their legal transitions: plain data that every role agrees on.
+//!
+//! Not here: IO, clocks, randomness, async. Times are inputs (`*_ms`, milliseconds of the Unix
+//! epoch), ids are handed in. What is stored under which key is said in [`key`]; how a value is
+//! written, and what a reader of an older or newer release does with it, in [`record`].
+
+pub mod allocation;
+pub mod cluster;
+pub mod id;
+pub mod key;
+pub mod node;
+pub mod pipeline;
+pub mod record;
+pub mod resources;
+pub mod run;
+pub mod step;
+
+pub use allocation::{Allocation, Observed, ObservedState, Outcome, StartFailure, Stop};
+pub use cluster::{
+    ClusterVersion, DedupeRecord, InboxEntry, Leader, NumberRecord, Request, RequestKind, Role, SessionRecord,
+    TeamRecord, TokenRecord,
+};
+pub use id::{AllocId, Fence, IdError, NodeId, PipelineName, RunId, StepName, TeamName};
+pub use node::{NodeFacts, NodeRecord};
+pub use pipeline::PipelineRecord;
+pub use record::{Record, RecordError, decode, encode};
+pub use resources::{CpuMillis, Resources};
+pub use run::{DefChunk, Event, RunDef, RunError, RunHeader, RunStatus, Source, StageDef};
+pub use step::{Checkout, Entry, IllegalTransition, Phase, Shell, StepDef, StepRecord, StepStatus, Times, Usage};

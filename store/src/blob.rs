@@ -1,0 +1,83 @@
+//! Blobs: immutable bytes under a name, e.g. the chunks of a log.
+
+use async_trait::async_trait;
+
+/// A blob's name: `/`-separated parts of `[A-Za-z0-9._-]`, none of them `.` or `..`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobName(String);
+
+impl BlobName {
+    /// Checks and wraps a name.
+    ///
+    /// # Errors
+    /// [`BlobError::IllegalName`].
+    pub fn new(name: impl Into<String>) -> Result<Self, BlobError> {
+        let name = name.into();
+        let part_ok = |part: &str| {
+            !part.is_empty()
+                && part != "."
+                && part != ".."
+                && part.len() <= 200
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        };
+        if name.len() <= 900 && name.split('/').all(part_ok) {
+            Ok(Self(name))
+        } else {
+            Err(BlobError::IllegalName(name))
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a blob could not be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// Not a legal name.
+    #[error("`{0}` is not a legal blob name")]
+    IllegalName(String),
+    /// There is no such blob.
+    #[error("no blob `{0}`")]
+    NotFound(String),
+    /// The folder or the object store failed.
+    #[error("blob `{name}`: {cause}")]
+    Io {
+        /// Which blob.
+        name: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// A blob as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobEntry {
+    /// Its name.
+    pub name: BlobName,
+    /// Its size, bytes.
+    pub size: u64,
+}
+
+/// Immutable bytes by name. Every method may be called concurrently.
+#[async_trait]
+pub trait BlobStore: Send + Sync + 'static {
+    /// Stores `bytes` durably under `name`. Putting the same name again replaces it as a whole;
+    /// a reader sees the old or the new bytes, never a part.
+    async fn put(&self, name: &BlobName, bytes: Vec<u8>) -> Result<(), BlobError>;
+
+    /// The whole blob.
+    async fn get(&self, name: &BlobName) -> Result<Vec<u8>, BlobError>;
+
+    /// Bytes `offset..offset+len` of the blob, fewer at its end.
+    async fn get_range(&self, name: &BlobName, offset: u64, len: u64) -> Result<Vec<u8>, BlobError>;
+
+    /// All blobs whose name begins with `prefix` (whole parts, ending in `/`), in order of names.
+    async fn list(&self, prefix: &str) -> Result<Vec<BlobEntry>, BlobError>;
+
+    /// Removes a blob; no error if it is not there.
+    async fn delete(&self, name: &BlobName) -> Result<(), BlobError>;
+}

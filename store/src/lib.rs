@@ -1,0 +1,16 @@
+//! Where state lives: the live store behind one trait, and blobs behind another.
+//!
+//! Every engine passes the same conformance suite ([`conformance`]). Not here: what the records
+//! mean (`model`), who may write which (ARCHITECTURE.md), retries of refused transactions (callers
+//! decide on a fresh read).
+
+pub mod blob;
+pub mod conformance;
+pub mod live;
+pub mod memory;
+pub mod sqlite;
+
+pub use blob::{BlobError, BlobName, BlobStore};
+pub use live::{
+    Change, Commit, Entry, Expect, Guard, LeaseId, Page, Revision, Store, StoreError, Txn, Watch, WatchEvent, Write,
+};

@@ -1,0 +1,297 @@
+//! The live store's contract: read with its revision, guarded transaction, watch, lease.
+//!
+//! Modelled on what etcd promises, so that etcd and the embedded engine are one to their callers:
+//! a single order of revisions over all keys; a transaction is applied whole or not at all; a watch
+//! delivers every change after a revision, in order, at least once.
+
+use async_trait::async_trait;
+use model::{Record, RecordError};
+use tokio::sync::mpsc;
+
+/// The most writes and guards of one [`Txn`] together (etcd's default limit of operations is 128).
+pub const TXN_OPS_MAX: usize = 120;
+
+/// The most bytes of keys and values in one [`Txn`] (etcd refuses requests over 1.5 MiB).
+pub const TXN_BYTES_MAX: usize = 1_400_000;
+
+/// The longest key, bytes.
+pub const KEY_MAX: usize = 512;
+
+/// The most entries a [`Store::range`] page may hold.
+pub const PAGE_MAX: usize = 1_000;
+
+/// A point in the store's single order of changes. Grows with every applied transaction; 0 before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Revision(pub u64);
+
+/// An expiring claim. Keys written under it vanish with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseId(pub i64);
+
+/// A stored value as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key.
+    pub key: String,
+    /// Its bytes.
+    pub value: Vec<u8>,
+    /// The revision of its last write: what a [`Guard`] compares.
+    pub mod_revision: Revision,
+}
+
+impl Entry {
+    /// The value as a record.
+    ///
+    /// # Errors
+    /// [`RecordError`] when it is not one of this kind.
+    pub fn decode<R: Record>(&self) -> Result<R, RecordError> {
+        model::decode(&self.value)
+    }
+}
+
+/// One page of a range read.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// In order of keys.
+    pub entries: Vec<Entry>,
+    /// The store's revision at which the page was read: watch from here.
+    pub revision: Revision,
+    /// True when keys of the prefix follow after the last entry.
+    pub more: bool,
+}
+
+/// What a transaction demands of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// No such key.
+    Absent,
+    /// The key is there, whatever its value.
+    Present,
+    /// The key was last written at this revision.
+    Revision(Revision),
+}
+
+/// A condition of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// Of which key.
+    pub key: String,
+    /// What must hold.
+    pub expect: Expect,
+}
+
+/// A change of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Sets the value; under a lease if one is named.
+    Put {
+        /// Which key.
+        key: String,
+        /// Its new bytes.
+        value: Vec<u8>,
+        /// The claim it vanishes with.
+        lease: Option<LeaseId>,
+    },
+    /// Removes the key; no error if it is not there.
+    Delete {
+        /// Which key.
+        key: String,
+    },
+}
+
+impl Write {
+    /// The key that is changed.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+}
+
+/// Guards and the writes that are applied together if all guards hold. No key is written twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// All must hold.
+    pub guards: Vec<Guard>,
+    /// Applied in one revision.
+    pub writes: Vec<Write>,
+}
+
+impl Txn {
+    /// An empty transaction.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a guard.
+    #[must_use]
+    pub fn expect(mut self, key: impl Into<String>, expect: Expect) -> Self {
+        self.guards.push(Guard {
+            key: key.into(),
+            expect,
+        });
+        self
+    }
+
+    /// Adds a put of a record.
+    #[must_use]
+    pub fn put<R: Record>(self, key: impl Into<String>, record: &R) -> Self {
+        self.put_bytes(key, model::encode(record), None)
+    }
+
+    /// Adds a put of a record under a lease.
+    #[must_use]
+    pub fn put_leased<R: Record>(self, key: impl Into<String>, record: &R, lease: LeaseId) -> Self {
+        self.put_bytes(key, model::encode(record), Some(lease))
+    }
+
+    /// Adds a put of bytes.
+    #[must_use]
+    pub fn put_bytes(mut self, key: impl Into<String>, value: Vec<u8>, lease: Option<LeaseId>) -> Self {
+        self.writes.push(Write::Put {
+            key: key.into(),
+            value,
+            lease,
+        });
+        self
+    }
+
+    /// Adds a delete.
+    #[must_use]
+    pub fn delete(mut self, key: impl Into<String>) -> Self {
+        self.writes.push(Write::Delete { key: key.into() });
+        self
+    }
+}
+
+/// What became of a transaction. A refusal is an ordinary result: read again and decide anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commit {
+    /// All writes stand, durably, at this revision.
+    Applied(Revision),
+    /// Nothing was written.
+    Refused {
+        /// The first guard that did not hold.
+        guard: Guard,
+        /// What was found under its key instead.
+        found: Option<Entry>,
+    },
+}
+
+impl Commit {
+    /// True when the writes stand.
+    #[must_use]
+    pub fn is_applied(&self) -> bool {
+        matches!(self, Self::Applied(_))
+    }
+}
+
+/// One change seen by a watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which key.
+    pub key: String,
+    /// Its new bytes; `None`: it was removed, or its lease expired.
+    pub value: Option<Vec<u8>>,
+    /// The revision of the change.
+    pub revision: Revision,
+}
+
+/// What a watch delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchEvent {
+    /// All changes of one revision that match the prefix, in the order of the transaction.
+    Changes(Vec<Change>),
+    /// Changes were lost to compaction or to a reader that was too slow: read the whole range
+    /// again and watch from the page's revision. Nothing follows.
+    Resync,
+}
+
+/// A running watch; dropping it ends it. Ends with `None` when the store is closed.
+pub type Watch = mpsc::Receiver<WatchEvent>;
+
+/// Why the store could not answer. Refused guards are not errors ([`Commit::Refused`]).
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The call broke a limit or rule of this trait: a fault of the caller.
+    #[error("illegal call of the store: {0}")]
+    Illegal(String),
+    /// The lease is not there (any more).
+    #[error("lease {} is not there", .0.0)]
+    NoLease(LeaseId),
+    /// The engine cannot be reached or has no quorum; whether a write was applied is unknown.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The engine failed: a full disk, a damaged file.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    /// True when the same call may succeed later without anyone mending anything.
+    #[must_use]
+    pub fn retry(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// The live store. Cheap to clone behind an `Arc`; every method may be called concurrently.
+///
+/// Dropping a future of [`Store::commit`] does not take the transaction back: it may have been applied.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The newest value of a key (linearizable).
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
+
+    /// Up to `limit` (at most [`PAGE_MAX`]) entries whose keys begin with `prefix`, in order of
+    /// keys, after the key `after` if one is given. Each page is consistent in itself; pages may
+    /// differ in their revision, so a reader that needs one picture watches from the **first**
+    /// page's revision and applies what changed meanwhile.
+    async fn range(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError>;
+
+    /// Applies a transaction whole or not at all. When it answers `Applied`, it survives a crash.
+    async fn commit(&self, txn: Txn) -> Result<Commit, StoreError>;
+
+    /// Applies several transactions under common guards in as few round trips as the engine can:
+    /// if an outer guard does not hold nothing is applied and every result is that refusal;
+    /// otherwise each stands or falls alone, in order. Answers one [`Commit`] for each.
+    /// A guard of one must not depend on a write of another of the same batch.
+    async fn commit_batch(&self, outer: Vec<Guard>, txns: Vec<Txn>) -> Result<Vec<Commit>, StoreError>;
+
+    /// Every change of keys that begin with `prefix` after revision `after`. Delivered in order
+    /// and at least once.
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError>;
+
+    /// A new lease with this time to live, milliseconds (at least 1,000).
+    async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError>;
+
+    /// Renews a lease; answers the remaining time, milliseconds, > 0.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLease`] when it has expired or was revoked.
+    async fn lease_keep_alive(&self, lease: LeaseId) -> Result<u64, StoreError>;
+
+    /// Ends a lease now; its keys vanish. No error if it is not there.
+    async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
+}
+
+/// Every entry of a prefix and the revision to watch from, read page by page.
+///
+/// # Errors
+/// As [`Store::range`].
+pub async fn read_all(store: &dyn Store, prefix: &str) -> Result<(Vec<Entry>, Revision), StoreError> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut first_revision = None;
+    loop {
+        let after = entries.last().map(|e| e.key.clone());
+        let page = store.range(prefix, after.as_deref(), PAGE_MAX).await?;
+        first_revision.get_or_insert(page.revision);
+        let empty = page.entries.is_empty();
+        entries.extend(page.entries);
+        if !page.more || empty {
+            return Ok((entries, first_revision.unwrap_or_default()));
+        }
+    }
+}
