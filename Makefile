@@ -1,0 +1,46 @@
+# The commands of this tree. `make demo` shows the main job, `make test` runs what CI runs.
+.POSIX:
+.PHONY: help setup build demo demo-stop test test-all lint deny clean
+
+help:
+	@echo 'make demo [FAIL=1]  push a small C project to a BuildFlow of your own and follow its run (root)'
+	@echo 'make demo-stop      stop that BuildFlow and remove what it made'
+	@echo 'make test           lint, build and every test that CI runs (root for the container tests)'
+	@echo 'make test-all       make test and the longer runs'
+	@echo 'make build          build the program: target/debug/buildflow and buildflow-shim'
+
+setup:
+	@scripts/setup build
+
+build: setup
+	cargo build -p buildflow -p buildflow-shim
+
+demo:
+	@scripts/setup demo
+	cargo build -p buildflow -p buildflow-shim
+	@FAIL=$(FAIL) scripts/demo
+
+demo-stop:
+	@scripts/demo stop
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test:
+	@scripts/setup test
+	$(MAKE) lint
+	cargo build -p buildflow -p buildflow-shim
+	cargo test --workspace
+
+test-all: test
+	scripts/real-projects
+	$(MAKE) deny
+
+# Licences, bans and sources of every dependency. Advisories need the advisory database from the network.
+deny:
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check licenses bans sources
+
+clean:
+	cargo clean
