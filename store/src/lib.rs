@@ -1,11 +1,12 @@
-//! Where state lives: the live store behind one trait, and blobs behind another.
 //!
 //! Every engine passes the same conformance suite ([`conformance`]). Not here: what the records
 //! mean (`model`), who may write which (ARCHITECTURE.md), retries of refused transactions (callers
 //! decide on a fresh read).
 
 pub mod blob;
+mod changes;
 pub mod conformance;
+mod legal;
 pub mod live;
 pub mod memory;
 pub mod sqlite;

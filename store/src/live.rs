@@ -20,7 +20,22 @@ pub const KEY_MAX: usize = 512;
 /// The most entries a [`Store::range`] page may hold.
 pub const PAGE_MAX: usize = 1_000;
 
-/// A point in the store's single order of changes. Grows with every applied transaction; 0 before the first.
+/// A [`Store::range`] page ends early once its keys and values pass this many bytes, so that a page
+/// of large values costs a reader megabytes and not a gigabyte. A page always holds one entry at least.
+pub const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// The most transactions of one [`Store::commit_batch`].
+pub const BATCH_MAX: usize = 1_000;
+
+/// The shortest lease, milliseconds: an engine whose disk stalls for a moment must not lose claims.
+pub const LEASE_TTL_MIN_MS: u64 = 1_000;
+
+/// The longest lease, milliseconds (30 days): a longer claim is not a claim of being alive.
+pub const LEASE_TTL_MAX_MS: u64 = 30 * 24 * 3_600_000;
+
+/// A point in the store's single order of changes; 0 before the first. Grows with every transaction
+/// (or batch: its transactions share one revision) that changed a key; one that changed nothing,
+/// e.g. guards alone or the delete of an absent key, is applied at the revision that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(pub u64);
 
@@ -49,7 +64,7 @@ impl Entry {
     }
 }
 
-/// One page of a range read.
+/// One page of a range read. Whether keys follow is said by `more`, never by the number of entries.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     /// In order of keys.
@@ -224,7 +239,8 @@ pub enum StoreError {
     /// The engine cannot be reached or has no quorum; whether a write was applied is unknown.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// The engine failed: a full disk, a damaged file.
+    /// The engine failed: a full disk, a damaged file. A write that failed so is not seen by any
+    /// reader of this process, but may be there after a crash and a restart.
     #[error("the store failed: {0}")]
     Failed(String),
 }
@@ -246,25 +262,38 @@ pub trait Store: Send + Sync + 'static {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
 
     /// Up to `limit` (at most [`PAGE_MAX`]) entries whose keys begin with `prefix`, in order of
-    /// keys, after the key `after` if one is given. Each page is consistent in itself; pages may
-    /// differ in their revision, so a reader that needs one picture watches from the **first**
+    /// keys (bytewise), after the key `after` if one is given; fewer when the page passes
+    /// [`PAGE_BYTES_MAX`]. Each page is consistent in itself; pages may differ in their revision, so a reader that needs one picture watches from the **first**
     /// page's revision and applies what changed meanwhile.
     async fn range(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError>;
 
     /// Applies a transaction whole or not at all. When it answers `Applied`, it survives a crash.
+    /// All guards are compared before anything is written.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLease`] when the guards hold and a put names a lease that is not there;
+    /// nothing was written then.
     async fn commit(&self, txn: Txn) -> Result<Commit, StoreError>;
 
     /// Applies several transactions under common guards in as few round trips as the engine can:
     /// if an outer guard does not hold nothing is applied and every result is that refusal;
     /// otherwise each stands or falls alone, in order. Answers one [`Commit`] for each.
-    /// A guard of one must not depend on a write of another of the same batch.
+    /// At most [`BATCH_MAX`] transactions; the outer guards count among the operations of each.
+    /// No key is written by two of them, and none guards a key that another one writes: every
+    /// guard is compared with the state before the batch, so such a guard would prove nothing.
+    /// A batch that breaks this is [`StoreError::Illegal`] as a whole.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]; nothing of the batch was written then.
     async fn commit_batch(&self, outer: Vec<Guard>, txns: Vec<Txn>) -> Result<Vec<Commit>, StoreError>;
 
     /// Every change of keys that begin with `prefix` after revision `after`. Delivered in order
-    /// and at least once.
+    /// and at least once. What waits for a slow reader is bounded: one that falls too far behind
+    /// gets [`WatchEvent::Resync`], as does one that asks for what is no longer kept.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError>;
 
-    /// A new lease with this time to live, milliseconds (at least 1,000).
+    /// A new lease with this time to live, milliseconds ([`LEASE_TTL_MIN_MS`] to [`LEASE_TTL_MAX_MS`]).
+    /// A lease may last longer than this, e.g. by the time the engine was down, but never shorter.
     async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError>;
 
     /// Renews a lease; answers the remaining time, milliseconds, > 0.

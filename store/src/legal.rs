@@ -1,0 +1,125 @@
+//! Which calls break the rules of the [`Store`](crate::Store) trait, so that every engine refuses the same ones.
+//!
+//! Not here: what a legal call does, and whether its guards hold.
+
+use crate::live::{
+    BATCH_MAX, Guard, KEY_MAX, LEASE_TTL_MAX_MS, LEASE_TTL_MIN_MS, PAGE_MAX, StoreError, TXN_BYTES_MAX, TXN_OPS_MAX,
+    Txn, Write,
+};
+use std::collections::{HashMap, HashSet};
+
+fn illegal<T>(why: String) -> Result<T, StoreError> {
+    Err(StoreError::Illegal(why))
+}
+
+/// The first characters of a key, for a message.
+fn shown(key: &str) -> String {
+    key.chars().take(80).collect()
+}
+
+/// A key that may be read or written.
+pub(crate) fn key(key: &str) -> Result<(), StoreError> {
+    match key.len() {
+        0 => illegal("an empty key".to_owned()),
+        1..=KEY_MAX => Ok(()),
+        n => illegal(format!("key `{}…` has {n} bytes; at most {KEY_MAX}", shown(key))),
+    }
+}
+
+/// A prefix may be empty: then it means every key.
+pub(crate) fn prefix(prefix: &str) -> Result<(), StoreError> {
+    if prefix.is_empty() { Ok(()) } else { key(prefix) }
+}
+
+/// The arguments of a range read.
+pub(crate) fn range(of: &str, after: Option<&str>, limit: usize) -> Result<(), StoreError> {
+    prefix(of)?;
+    after.map_or(Ok(()), prefix)?;
+    if (1..=PAGE_MAX).contains(&limit) {
+        Ok(())
+    } else {
+        illegal(format!("a page of {limit} entries; 1 to {PAGE_MAX}"))
+    }
+}
+
+/// A lease's time to live.
+pub(crate) fn ttl(ttl_ms: u64) -> Result<(), StoreError> {
+    if (LEASE_TTL_MIN_MS..=LEASE_TTL_MAX_MS).contains(&ttl_ms) {
+        Ok(())
+    } else {
+        illegal(format!(
+            "a lease of {ttl_ms} ms; {LEASE_TTL_MIN_MS} to {LEASE_TTL_MAX_MS}"
+        ))
+    }
+}
+
+/// One transaction, or a whole batch under its outer guards.
+pub(crate) fn batch(outer: &[Guard], txns: &[Txn]) -> Result<(), StoreError> {
+    if txns.len() > BATCH_MAX {
+        return illegal(format!("a batch of {} transactions; at most {BATCH_MAX}", txns.len()));
+    }
+    for txn in txns {
+        size(outer, txn)?;
+    }
+    outer.iter().try_for_each(|g| key(&g.key))?;
+    let writer = writers(txns)?;
+    for (index, txn) in txns.iter().enumerate() {
+        for guard in &txn.guards {
+            if writer.get(guard.key.as_str()).is_some_and(|by| *by != index) {
+                return illegal(format!(
+                    "key `{}` is guarded by one transaction and written by another of the same batch",
+                    shown(&guard.key)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The limits of one transaction by itself.
+fn size(outer: &[Guard], txn: &Txn) -> Result<(), StoreError> {
+    let ops = outer.len() + txn.guards.len() + txn.writes.len();
+    if ops > TXN_OPS_MAX {
+        return illegal(format!(
+            "a transaction of {ops} guards and writes; at most {TXN_OPS_MAX}"
+        ));
+    }
+    let bytes = outer.iter().chain(&txn.guards).map(|g| g.key.len()).sum::<usize>()
+        + txn.writes.iter().map(write_bytes).sum::<usize>();
+    if bytes > TXN_BYTES_MAX {
+        return illegal(format!("a transaction of {bytes} bytes; at most {TXN_BYTES_MAX}"));
+    }
+    txn.guards.iter().try_for_each(|g| key(&g.key))?;
+    txn.writes.iter().try_for_each(|w| key(w.key()))
+}
+
+/// The bytes of a write's key and value.
+pub(crate) fn write_bytes(write: &Write) -> usize {
+    match write {
+        Write::Put { key, value, .. } => key.len() + value.len(),
+        Write::Delete { key } => key.len(),
+    }
+}
+
+/// Which transaction writes which key; no key twice.
+fn writers(txns: &[Txn]) -> Result<HashMap<&str, usize>, StoreError> {
+    let mut writer = HashMap::new();
+    for (index, txn) in txns.iter().enumerate() {
+        let mut own = HashSet::new();
+        for write in &txn.writes {
+            if !own.insert(write.key()) {
+                return illegal(format!(
+                    "key `{}` is written twice in one transaction",
+                    shown(write.key())
+                ));
+            }
+            if writer.insert(write.key(), index).is_some() {
+                return illegal(format!(
+                    "key `{}` is written by two transactions of one batch",
+                    shown(write.key())
+                ));
+            }
+        }
+    }
+    Ok(writer)
+}
