@@ -1,1 +1,21 @@
-//! api
+//! The server's rim: REST, the agents' gRPC streams, intake of triggers, logs, authentication.
+//!
+//! Everything here is stateless but for what can be rebuilt from the store: the [`view`] is a warm
+//! picture of it, kept by one watch. Not here: placing steps and folding reports (the scheduler),
+//! containers (the agents), reading pipeline files (`pipeline`), how the store keeps things.
+
+pub mod auth;
+mod clock;
+pub mod dto;
+pub mod explain;
+pub mod fleet;
+pub mod limit;
+pub mod logs;
+pub mod metrics;
+pub mod problem;
+pub mod state;
+pub mod tokens;
+pub mod view;
+
+pub use explain::{Explain, NoExplain};
+pub use state::{ApiConfig, Deps, Shared};

@@ -1,0 +1,793 @@
+//! Every JSON form of the REST interface: what clients send and what they are answered.
+//!
+//! Requests refuse unknown fields; answers may grow fields, so a client ignores what it does not
+//! know. Times are milliseconds of the Unix epoch (`*_ms`), durations milliseconds, sizes bytes.
+//! Not here: how a form is made from the store's records (`rest`), log text (`logs`).
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// Where a run stands, as in [`model::RunStatus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// No step has been placed.
+    Queued,
+    /// At least one step was placed and at least one has not ended.
+    Running,
+    /// Every step ended well, was allowed to fail, or was skipped.
+    Success,
+    /// A step failed, or the run never got steps.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+    /// A step reached its time-out and none failed otherwise.
+    TimedOut,
+}
+
+impl From<model::RunStatus> for RunStatus {
+    fn from(status: model::RunStatus) -> Self {
+        match status {
+            model::RunStatus::Queued => Self::Queued,
+            model::RunStatus::Running => Self::Running,
+            model::RunStatus::Success => Self::Success,
+            model::RunStatus::Failed => Self::Failed,
+            model::RunStatus::Cancelled => Self::Cancelled,
+            model::RunStatus::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl RunStatus {
+    /// True when nothing more happens by itself.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+        }
+    }
+
+    /// The status with this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+
+    /// Every status, in the order of a run's life.
+    pub const ALL: [Self; 6] = [
+        Self::Queued,
+        Self::Running,
+        Self::Success,
+        Self::Failed,
+        Self::Cancelled,
+        Self::TimedOut,
+    ];
+}
+
+/// Where a step stands, as in [`model::StepStatus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Its needs have not ended.
+    Pending,
+    /// It could start and waits for a node.
+    Queued,
+    /// It has a node, which prepares it.
+    Assigned,
+    /// Its first instruction has run.
+    Running,
+    /// Exit code 0.
+    Success,
+    /// Any other end of its own.
+    Failed,
+    /// Ended because a person or a rule said so.
+    Cancelled,
+    /// Ended at its time-out.
+    TimedOut,
+    /// Never started: something it needs failed.
+    Skipped,
+}
+
+impl From<model::StepStatus> for StepStatus {
+    fn from(status: model::StepStatus) -> Self {
+        match status {
+            model::StepStatus::Pending => Self::Pending,
+            model::StepStatus::Queued => Self::Queued,
+            model::StepStatus::Assigned => Self::Assigned,
+            model::StepStatus::Running => Self::Running,
+            model::StepStatus::Success => Self::Success,
+            model::StepStatus::Failed => Self::Failed,
+            model::StepStatus::Cancelled => Self::Cancelled,
+            model::StepStatus::TimedOut => Self::TimedOut,
+            model::StepStatus::Skipped => Self::Skipped,
+        }
+    }
+}
+
+impl StepStatus {
+    /// True when nothing more happens to the step by itself.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Success | Self::Failed | Self::Cancelled | Self::TimedOut | Self::Skipped => true,
+            Self::Pending | Self::Queued | Self::Assigned | Self::Running => false,
+        }
+    }
+
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Queued => "queued",
+            Self::Assigned => "assigned",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// What caused a run, as in [`model::Event`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Commits arrived on a branch.
+    Push,
+    /// A tag arrived.
+    Tag,
+    /// A person or a program asked for it.
+    Manual,
+}
+
+impl From<model::Event> for Event {
+    fn from(event: model::Event) -> Self {
+        match event {
+            model::Event::Push => Self::Push,
+            model::Event::Tag => Self::Tag,
+            model::Event::Manual => Self::Manual,
+        }
+    }
+}
+
+impl Event {
+    /// The word of the contract.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Tag => "tag",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// Body of `POST /pipelines/{team}/{pipeline}/runs`. At most one of `branch` and `tag`;
+/// `commit_sha` alone, or together with the branch or tag that it is built for. Nothing at all:
+/// the newest commit of the default branch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateRun {
+    /// A branch's name, without `refs/heads/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// A commit's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_sha: Option<String>,
+    /// A tag's name, without `refs/tags/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Typed inputs of `on.manual`: not supported yet, refused when not empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub inputs: Option<BTreeMap<String, serde_json::Value>>,
+    /// Extra environment of the run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+    /// Makes a new run even if the same was asked for within the last minute.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+/// A run that a request has led to: 201 when it was made by it, 200 when it was there already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunCreated {
+    /// The run.
+    pub run_id: String,
+    /// Counts the pipeline's runs from 1; null for the moment until its file has been read (202).
+    pub number: Option<u64>,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Its page.
+    pub web_url: String,
+    /// True when this request made it.
+    pub created: bool,
+}
+
+/// Body of `POST /events/push`: what a `post-receive` hook is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PushEvent {
+    /// The repository's address, as the pipeline names it; a path and its `file://` form are the
+    /// same, so are addresses with and without a trailing `/` or `.git`.
+    pub repository: String,
+    /// The full ref, e.g. `refs/heads/main`.
+    #[serde(rename = "ref")]
+    pub git_ref: String,
+    /// The full id of the ref's new commit; all zeros when the ref was deleted.
+    pub commit: String,
+}
+
+/// What became of a push event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PushAccepted {
+    /// One plain sentence.
+    pub message: String,
+    /// One for each pipeline of the repository; empty when the event starts nothing.
+    pub runs: Vec<PushedRun>,
+}
+
+/// One run of a push event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PushedRun {
+    /// The pipeline's team.
+    pub team: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The run.
+    #[serde(flatten)]
+    pub run: RunCreated,
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunSummary {
+    /// The run.
+    pub run_id: String,
+    /// Counts the pipeline's runs from 1; null for the moment until its file has been read.
+    pub number: Option<u64>,
+    /// The tenant.
+    pub team: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// What caused it.
+    pub event: Event,
+    /// The full ref.
+    #[serde(rename = "ref")]
+    pub git_ref: String,
+    /// The branch, when the ref is one.
+    pub branch: Option<String>,
+    /// The tag, when the ref is one.
+    pub tag: Option<String>,
+    /// The full commit id; empty when it could not be resolved.
+    pub commit: String,
+    /// First line of the commit's message.
+    pub message: String,
+    /// The commit's author.
+    pub author: String,
+    /// The token that asked for it.
+    pub requested_by: String,
+    /// How many steps it has.
+    pub steps: usize,
+    /// Why it never got steps.
+    pub error: Option<String>,
+    /// When its trigger was accepted.
+    pub created_ms: u64,
+    /// First instruction of its first step.
+    pub started_ms: Option<u64>,
+    /// End of its last step, once the run has ended.
+    pub ended_ms: Option<u64>,
+    /// Its page.
+    pub web_url: String,
+}
+
+/// A page of runs, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunList {
+    /// The page. It may be shorter than `limit` although more follow.
+    pub runs: Vec<RunSummary>,
+    /// Give it as `cursor` for the next page; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// A run with all its steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunDetail {
+    /// What a list shows.
+    #[serde(flatten)]
+    pub summary: RunSummary,
+    /// The pipeline file's `title`.
+    pub title: Option<String>,
+    /// A person's retry makes it 2.
+    pub attempt: u32,
+    /// The repository's address.
+    pub repository: String,
+    /// Extra environment of the run.
+    pub variables: BTreeMap<String, String>,
+    /// One line for each finding in the pipeline file: `line:column: what, and how to mend it`.
+    pub findings: Vec<String>,
+    /// True when somebody asked to cancel it.
+    pub cancel_requested: bool,
+    /// The request that caused it.
+    pub request_id: String,
+    /// In order.
+    pub stages: Vec<StageDetail>,
+}
+
+/// A stage of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StageDetail {
+    /// Its name.
+    pub name: String,
+    /// Its steps, in the order of the file.
+    pub steps: Vec<StepDetail>,
+}
+
+/// A step of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StepDetail {
+    /// Its name, unique within the run.
+    pub name: String,
+    /// Free text for people.
+    pub title: Option<String>,
+    /// Its place in the pipeline file, from 0.
+    pub ordinal: usize,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// The ordinal of the newest try, from 1; 0 before the first.
+    pub attempt: u32,
+    /// The node's id.
+    pub node: Option<String>,
+    /// The node's host name, while the node is known.
+    pub node_name: Option<String>,
+    /// One plain sentence: why it is in this status.
+    pub reason: Option<String>,
+    /// The script's exit code, when it ended by itself.
+    pub exit_code: Option<i32>,
+    /// How it ended: `exited`, `signaled`, `out_of_memory`, `timed_out`, `cancelled`,
+    /// `command_missing`, `start_failed`, `lost`.
+    pub outcome: Option<String>,
+    /// The names of the steps that it waits for.
+    pub needs: Vec<String>,
+    /// A failure of it does not fail the run.
+    pub allow_failure: bool,
+    /// The image.
+    pub image: String,
+    /// From its first instruction to the kill.
+    pub timeout_ms: u64,
+    /// What is reserved for it and enforced as limits.
+    pub resources: Resources,
+    /// Where the time before its first instruction went, in order.
+    pub phases: Vec<Phase>,
+    /// What it used; null until it has ended.
+    #[serde(rename = "use")]
+    pub usage: Option<Usage>,
+    /// When it did what.
+    pub times: Times,
+    /// Length of its whole log; null until it has ended.
+    pub log_bytes: Option<u64>,
+}
+
+/// An amount of each resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Resources {
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes of the writable layer.
+    pub disk_bytes: u64,
+}
+
+impl From<model::Resources> for Resources {
+    fn from(r: model::Resources) -> Self {
+        Self {
+            cpu_millis: r.cpu_millis,
+            memory_bytes: r.memory_bytes,
+            disk_bytes: r.disk_bytes,
+        }
+    }
+}
+
+/// One part of a step's way to its first instruction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Phase {
+    /// What was done, e.g. `image`, `checkout`, `launch`.
+    pub name: String,
+    /// How long it took.
+    pub ms: u64,
+    /// How many bytes were fetched for it.
+    pub bytes: u64,
+}
+
+/// What a step used, as the kernel counted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// Highest memory.
+    pub memory_peak_bytes: u64,
+    /// CPU time.
+    pub cpu_ms: u64,
+    /// Time in which the CPU limit held it back.
+    pub throttled_ms: u64,
+}
+
+/// When a step did what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Times {
+    /// Its needs were satisfied.
+    pub queued_ms: Option<u64>,
+    /// It got its node.
+    pub assigned_ms: Option<u64>,
+    /// The first instruction of its process, by the node's clock.
+    pub started_ms: Option<u64>,
+    /// Its container was gone, by the node's clock.
+    pub ended_ms: Option<u64>,
+}
+
+/// Data of the SSE event `step`: a step changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StepChanged {
+    /// The run.
+    pub run_id: String,
+    /// The step's name.
+    pub step: String,
+    /// The step's place in the pipeline file, from 0.
+    pub ordinal: usize,
+    /// Where it stands now.
+    pub status: StepStatus,
+    /// The ordinal of the newest try.
+    pub attempt: u32,
+    /// The node's id.
+    pub node: Option<String>,
+    /// One plain sentence: why.
+    pub reason: Option<String>,
+    /// Length of its whole log, once it has ended.
+    pub log_bytes: Option<u64>,
+}
+
+/// Data of the SSE events `run` (the run's status changed) and `end` (nothing follows).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunChanged {
+    /// The run.
+    pub run_id: String,
+    /// Where it stands now.
+    pub status: RunStatus,
+}
+
+/// Answer of `POST /runs/{run_id}/cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CancelAccepted {
+    /// The run.
+    pub run_id: String,
+    /// Where it stands now: cancelling takes a moment.
+    pub status: RunStatus,
+    /// One plain sentence.
+    pub message: String,
+}
+
+/// Answer of `GET /runs/{run_id}/steps/{step}/explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StepExplained {
+    /// The run.
+    pub run_id: String,
+    /// The step's name.
+    pub step: String,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// One plain sentence: why here, or why not yet.
+    pub summary: String,
+    /// Needed steps that have not ended.
+    pub waits_for: Vec<String>,
+    /// What it asks for.
+    pub resources: Resources,
+    /// The labels that it asks for.
+    pub labels: BTreeMap<String, String>,
+    /// Why it was placed where it was, in the scheduler's words.
+    pub placement: Option<String>,
+    /// What the scheduler holds against, or for, each node; empty once it is placed.
+    pub nodes: Vec<NodeVerdict>,
+}
+
+/// What the scheduler says of one node for one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeVerdict {
+    /// The node's id.
+    pub node: String,
+    /// The node's host name.
+    pub name: String,
+    /// True when the step could run there.
+    pub feasible: bool,
+    /// One plain sentence: what is missing, or why it fits.
+    pub reason: String,
+    /// The greater the better; null when it is not feasible.
+    pub score: Option<i64>,
+}
+
+/// Body of `POST /pipelines`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePipeline {
+    /// The team; `default` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// Unique within the team; `[a-z0-9][a-z0-9._-]{0,62}`.
+    pub name: String,
+    /// `file:///…`, an absolute path, `http(s)://…`, `ssh://…` or `user@host:path`.
+    pub repository: String,
+    /// Path of the pipeline file inside the repository; `.buildflow.yml` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// Body of `PUT /pipelines/{team}/{pipeline}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutPipeline {
+    /// As in [`CreatePipeline`].
+    pub repository: String,
+    /// As in [`CreatePipeline`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// A registered pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pipeline {
+    /// The tenant.
+    pub team: String,
+    /// Unique within the team.
+    pub name: String,
+    /// Where the sources are.
+    pub repository: String,
+    /// Path of the pipeline file inside the repository.
+    pub file: String,
+    /// When it was registered.
+    pub created_ms: u64,
+    /// Its newest run.
+    pub last_run: Option<RunSummary>,
+}
+
+/// A page of pipelines, in order of team and name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PipelineList {
+    /// The page.
+    pub pipelines: Vec<Pipeline>,
+    /// Give it as `cursor` for the next page; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// JSON body of `POST /pipelines/validate`; the file itself as `application/yaml` or `text/plain` does as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ValidatePipeline {
+    /// The pipeline file's text.
+    pub text: String,
+}
+
+/// Answer of `POST /pipelines/validate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PipelineValidated {
+    /// True when there are no findings.
+    pub valid: bool,
+    /// All that is wrong, in order of lines.
+    pub findings: Vec<Finding>,
+    /// What would run; null when it is not valid.
+    pub plan: Option<Plan>,
+}
+
+/// Something wrong in a pipeline file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: Option<String>,
+}
+
+/// What a pipeline file would run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    /// The file's `name`.
+    pub name: Option<String>,
+    /// In order.
+    pub stages: Vec<PlanStage>,
+}
+
+/// A stage of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanStage {
+    /// Its name.
+    pub name: String,
+    /// Its steps.
+    pub steps: Vec<PlanStep>,
+}
+
+/// A step of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanStep {
+    /// Its name.
+    pub name: String,
+    /// The image.
+    pub image: String,
+    /// The names of the steps that it waits for.
+    pub needs: Vec<String>,
+    /// From its first instruction to the kill.
+    pub timeout_ms: u64,
+    /// What is reserved for it.
+    pub resources: Resources,
+}
+
+/// A registered node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Its id.
+    pub node_id: String,
+    /// The host's name.
+    pub name: String,
+    /// True while a server holds its stream.
+    pub connected: bool,
+    /// The server that holds its stream.
+    pub server: Option<String>,
+    /// Grows with every registration.
+    pub epoch: u64,
+    /// What steps may take in all.
+    pub capacity: Resources,
+    /// What is left of it, by the allocations that stand.
+    pub free: Resources,
+    /// Most allocations at once.
+    pub slots: u32,
+    /// Allocations that stand.
+    pub allocations: usize,
+    /// What a step's `labels` are matched against.
+    pub labels: BTreeMap<String, String>,
+    /// What the agent found on the machine.
+    pub facts: NodeFacts,
+    /// When it last registered.
+    pub registered_ms: u64,
+}
+
+/// What an agent found on its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeFacts {
+    /// `uname -r`.
+    pub kernel: String,
+    /// `v1`, `hybrid` or `v2`.
+    pub cgroups: String,
+    /// The agent's release.
+    pub agent_version: String,
+    /// Identifies the boot.
+    pub boot_id: String,
+}
+
+/// All nodes, in order of names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeList {
+    /// The nodes.
+    pub nodes: Vec<Node>,
+}
+
+/// A node and what runs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeDetail {
+    /// What the list shows.
+    #[serde(flatten)]
+    pub node: Node,
+    /// What stands on it, oldest first.
+    pub running: Vec<NodeAllocation>,
+}
+
+/// A step that has room on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeAllocation {
+    /// The allocation.
+    pub alloc_id: String,
+    /// The run.
+    pub run_id: String,
+    /// The run's team.
+    pub team: Option<String>,
+    /// The run's pipeline.
+    pub pipeline: Option<String>,
+    /// The run's number.
+    pub number: Option<u64>,
+    /// The step's place in the pipeline file, from 0.
+    pub ordinal: usize,
+    /// The step's name.
+    pub step: Option<String>,
+    /// Where the step stands.
+    pub status: Option<StepStatus>,
+    /// The ordinal of the try.
+    pub attempt: u32,
+    /// What is reserved for it.
+    pub resources: Resources,
+    /// When it was placed.
+    pub created_ms: u64,
+    /// True when it is to end early.
+    pub stopping: bool,
+}
+
+/// Answer of `GET /healthz`: the process runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// Always `ok`.
+    pub status: String,
+    /// The program's release.
+    pub version: String,
+}
+
+/// Answer of `GET /readyz`: whether this server can do its work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Readiness {
+    /// True when everything below is well.
+    pub ready: bool,
+    /// This server's name.
+    pub server: String,
+    /// The server that leads; null while nobody does.
+    pub leader: Option<String>,
+    /// True when the store has just answered.
+    pub store: bool,
+    /// True when the picture of the store's state is complete and follows it.
+    pub view: bool,
+    /// What is not well, in plain sentences.
+    pub problems: Vec<String>,
+}
+
+/// Every error: RFC 9457 `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `urn:buildflow:problem:<word>`; the word is stable and made for programs.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What kind of problem it is, in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What was wrong with this request, and how to mend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The path that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// As in the header `X-Request-Id`: quote it when asking for help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Where exactly, when the fault lies in parts of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemPlace>,
+}
+
+/// One faulty part of a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProblemPlace {
+    /// The field, e.g. `variables.A B`, or the parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Line of the body, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// Column of the body, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}

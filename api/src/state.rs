@@ -1,0 +1,86 @@
+//! What every part of the server is handed: the deps it was built with and what it keeps in memory.
+//!
+//! Not here: any behaviour.
+
+use crate::explain::Explain;
+use crate::limit::STREAMS_MAX;
+use crate::logs::LogHub;
+use crate::metrics::Metrics;
+use crate::view::View;
+use std::sync::Arc;
+use store::{BlobStore, Store};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// What an operator sets about the interface.
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    /// This server's name, unique in the cluster.
+    pub server_name: String,
+    /// Where people reach this server, without a trailing `/`: the beginning of every `web_url`.
+    pub web_url: String,
+    /// How long the server believes in a node without a renewal, milliseconds.
+    pub node_lease_ms: u64,
+}
+
+/// What the server is built from.
+#[derive(Clone)]
+pub struct Deps {
+    /// Live state.
+    pub store: Arc<dyn Store>,
+    /// Log chunks.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Reads repositories; may name `file://` only where the operator says so.
+    pub mirrors: git_mirror::Mirrors,
+    /// Answers why a step has no node yet.
+    pub explain: Arc<dyn Explain>,
+    /// Ends everything that this server has started.
+    pub shutdown: CancellationToken,
+}
+
+/// Everything that handlers, sessions and loops share.
+pub struct Server {
+    /// As it was configured.
+    pub config: ApiConfig,
+    /// What it was built from.
+    pub deps: Deps,
+    /// The warm picture of the store.
+    pub view: View,
+    /// Logs that are still growing.
+    pub logs: Arc<LogHub>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// One permit for each open event or log stream.
+    pub streams: Arc<Semaphore>,
+}
+
+/// The server, shared.
+pub type Shared = Arc<Server>;
+
+impl Server {
+    /// Puts the parts together; nothing runs yet.
+    #[must_use]
+    pub fn new(config: ApiConfig, deps: Deps) -> Shared {
+        let metrics = Metrics::new();
+        Arc::new(Self {
+            view: View::new(metrics.clone()),
+            logs: Arc::new(LogHub::default()),
+            metrics,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            config,
+            deps,
+        })
+    }
+
+    /// The live store.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        self.deps.store.as_ref()
+    }
+
+    /// The page of a run.
+    #[must_use]
+    pub fn web_url(&self, run: &model::RunId) -> String {
+        format!("{}/runs/{run}", self.config.web_url)
+    }
+}
