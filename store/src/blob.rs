@@ -1,8 +1,17 @@
 //! Blobs: immutable bytes under a name, e.g. the chunks of a log.
+//!
+//! Not here: where they lie ([`crate::folder`]), and claims: "exactly one of" is the live store's.
 
 use async_trait::async_trait;
 
-/// A blob's name: `/`-separated parts of `[A-Za-z0-9._-]`, none of them `.` or `..`.
+/// The longest part of a blob's name, bytes: a file name may have 255, some of which are ours.
+pub const NAME_PART_MAX: usize = 200;
+
+/// The longest blob name, bytes: object stores allow 1,024, some of which may be a prefix of theirs.
+pub const BLOB_NAME_MAX: usize = 900;
+
+/// A blob's name: `/`-separated parts of `[A-Za-z0-9._-]`, none of them `.` or `..`. A blob may lie
+/// below the name of another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobName(String);
 
@@ -17,10 +26,10 @@ impl BlobName {
             !part.is_empty()
                 && part != "."
                 && part != ".."
-                && part.len() <= 200
+                && part.len() <= NAME_PART_MAX
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
         };
-        if name.len() <= 900 && name.split('/').all(part_ok) {
+        if name.len() <= BLOB_NAME_MAX && name.split('/').all(part_ok) {
             Ok(Self(name))
         } else {
             Err(BlobError::IllegalName(name))
@@ -72,10 +81,11 @@ pub trait BlobStore: Send + Sync + 'static {
     /// The whole blob.
     async fn get(&self, name: &BlobName) -> Result<Vec<u8>, BlobError>;
 
-    /// Bytes `offset..offset+len` of the blob, fewer at its end.
+    /// Bytes `offset..offset+len` of the blob, fewer at its end, none beyond it.
     async fn get_range(&self, name: &BlobName, offset: u64, len: u64) -> Result<Vec<u8>, BlobError>;
 
-    /// All blobs whose name begins with `prefix` (whole parts, ending in `/`), in order of names.
+    /// All blobs whose name begins with `prefix` (whole parts, ending in `/`; empty: all), in order
+    /// of names. None is no error.
     async fn list(&self, prefix: &str) -> Result<Vec<BlobEntry>, BlobError>;
 
     /// Removes a blob; no error if it is not there.

@@ -6,12 +6,14 @@
 pub mod blob;
 mod changes;
 pub mod conformance;
+pub mod folder;
 mod legal;
 pub mod live;
 pub mod memory;
 pub mod sqlite;
 
-pub use blob::{BlobError, BlobName, BlobStore};
+pub use blob::{BlobEntry, BlobError, BlobName, BlobStore};
+pub use folder::FolderBlobs;
 pub use live::{
     Change, Commit, Entry, Expect, Guard, LeaseId, Page, Revision, Store, StoreError, Txn, Watch, WatchEvent, Write,
 };

@@ -27,8 +27,9 @@ use crate::live::{Commit, Entry, Guard, LeaseId, Page, Revision, Store, StoreErr
 use async_trait::async_trait;
 use leases::LeaseTable;
 use reader::Readers;
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{Read, Seek, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -198,7 +199,11 @@ fn lock_folder(folder: &Path) -> Result<FolderLock, StoreError> {
     let failed = |what: &str, path: &Path, e: &std::io::Error| {
         StoreError::Failed(format!("cannot {what} {}: {e}", path.display()))
     };
-    std::fs::create_dir_all(folder).map_err(|e| failed("make the folder", folder, &e))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|e| failed("make the folder", folder, &e))?;
     let path: PathBuf = folder.join(LOCK_FILE);
     let mut file = File::options()
         .read(true)
