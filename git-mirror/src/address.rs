@@ -95,6 +95,22 @@ impl Address {
     pub(crate) fn scheme(&self) -> Scheme {
         self.scheme
     }
+
+    /// Takes the address's credentials out of a text that git wrote.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let text = text.replace(&self.url, &self.shown);
+        let Some((login, _)) = self.url.split_once("://").and_then(|(_, rest)| {
+            let authority = rest.split('/').next()?;
+            authority.rsplit_once('@')
+        }) else {
+            return text;
+        };
+        match (self.scheme, login.split_once(':')) {
+            (_, Some((_, password))) if !password.is_empty() => text.replace(password, "***"),
+            (Scheme::Http | Scheme::Https, None) => text.replace(login, "***"),
+            _ => text,
+        }
+    }
 }
 
 /// `[user[:password]@]host[:port]/…` with nothing that ssh or curl would read as an option.
@@ -140,5 +156,87 @@ fn shorten(text: &str) -> String {
     match text.char_indices().nth(SHOWN_MAX) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn legal_addresses_reach_git_and_are_shown_without_credentials() {
+        let cases = [
+            ("/srv/git/a.git", "file:///srv/git/a.git", "file:///srv/git/a.git"),
+            (
+                "file:///srv/a b".trim_end_matches(" b"),
+                "file:///srv/a",
+                "file:///srv/a",
+            ),
+            ("https://host/x", "https://host/x", "https://host/x"),
+            ("http://host:8080/x", "http://host:8080/x", "http://host:8080/x"),
+            ("https://u:p@host/x", "https://u:p@host/x", "https://host/x"),
+            ("https://token@host/x@y", "https://token@host/x@y", "https://host/x@y"),
+            ("ssh://git@host:22/x", "ssh://git@host:22/x", "ssh://git@host:22/x"),
+            ("ssh://git:pw@host/x", "ssh://git:pw@host/x", "ssh://git@host/x"),
+            (
+                "git@host.example:team/x.git",
+                "git@host.example:team/x.git",
+                "git@host.example:team/x.git",
+            ),
+        ];
+        for (text, url, shown) in cases {
+            let address = Address::parse(text, true).unwrap();
+            assert_eq!((address.url(), address.shown()), (url, shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_reason() {
+        let long = format!("https://host/{}", "x".repeat(ADDRESS_MAX));
+        let cases = [
+            ("", "it is empty"),
+            ("ext::sh -c id", "spaces"),
+            ("ext::sh", "write file:///path"),
+            ("fd::7", "write file:///path"),
+            ("--upload-pack=id", "begins with `-`"),
+            ("-oProxyCommand=id", "begins with `-`"),
+            ("repo.git", "write file:///path"),
+            ("../repo", "write file:///path"),
+            ("host:path", "write file:///path"),
+            ("-x@host:path", "begins with `-`"),
+            ("git@-host:path", "write file:///path"),
+            ("git@host:-path", "write file:///path"),
+            ("git@host::path", "write file:///path"),
+            ("ssh://-oProxyCommand=id/x", "host or user"),
+            ("ssh://-o@host/x", "host or user"),
+            ("https:///x", "host or user"),
+            ("git://host/x", "write file:///path"),
+            ("ftp://host/x", "write file:///path"),
+            ("file://relative", "three slashes"),
+            ("https://host/a\nb", "control characters"),
+            (long.as_str(), "longer than"),
+        ];
+        for (text, why) in cases {
+            let error = Address::parse(text, true).unwrap_err();
+            assert!(error.why.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn this_machines_disk_is_refused_unless_allowed() {
+        for text in ["/srv/git", "file:///srv/git"] {
+            assert!(
+                Address::parse(text, false)
+                    .unwrap_err()
+                    .why
+                    .contains("not allowed here")
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_address_does_not_show_its_password() {
+        let error = Address::parse("ftp://me:s3cret@host/x", true).unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{error}");
     }
 }
