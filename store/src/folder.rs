@@ -90,13 +90,17 @@ impl FolderBlobs {
 }
 
 fn failed(name: &str, cause: io::Error) -> BlobError {
-    if cause.kind() == ErrorKind::NotFound {
-        BlobError::NotFound(name.to_owned())
-    } else {
-        BlobError::Io {
-            name: name.to_owned(),
-            cause,
-        }
+    BlobError::Io {
+        name: name.to_owned(),
+        cause,
+    }
+}
+
+/// For reads, where a missing file is a missing blob.
+fn missing(error: BlobError) -> BlobError {
+    match error {
+        BlobError::Io { name, cause } if cause.kind() == ErrorKind::NotFound => BlobError::NotFound(name),
+        other => other,
     }
 }
 
@@ -109,7 +113,8 @@ impl BlobStore for FolderBlobs {
 
     async fn get(&self, name: &BlobName) -> Result<Vec<u8>, BlobError> {
         let own = name.clone();
-        self.blocking(name.as_str(), move |f| fs::read(f.file(&own))).await
+        let read = move |f: &Folder| fs::read(f.file(&own));
+        self.blocking(name.as_str(), read).await.map_err(missing)
     }
 
     async fn get_range(&self, name: &BlobName, offset: u64, len: u64) -> Result<Vec<u8>, BlobError> {
@@ -121,7 +126,7 @@ impl BlobStore for FolderBlobs {
             file.take(len).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        self.blocking(name.as_str(), read).await
+        self.blocking(name.as_str(), read).await.map_err(missing)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<BlobEntry>, BlobError> {

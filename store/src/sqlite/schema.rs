@@ -64,14 +64,21 @@ pub(super) fn open_for_writing(file: &Path) -> Result<Connection, StoreError> {
             )));
         }
     }
-    configure(&connection).map_err(said)?;
+    let mode = configure(&connection).map_err(said)?;
+    if mode != "wal" {
+        return Err(StoreError::Failed(format!(
+            "the file system of {} has no shared memory for a write-ahead log; choose a local disk",
+            file.display()
+        )));
+    }
     Ok(connection)
 }
 
-fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+/// Answers the journal mode that SQLite then has.
+fn configure(connection: &Connection) -> Result<String, rusqlite::Error> {
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)
+    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |r| r.get(0))
 }
 
 /// All at once, so that a crash leaves an empty file or a whole one.

@@ -1,0 +1,51 @@
+//! Every engine is put through the conformance suite.
+
+mod memory {
+    use std::sync::Arc;
+    use store::conformance::Fixture;
+    use store::memory::MemoryStore;
+
+    fn fresh() -> Fixture {
+        let store = Arc::new(MemoryStore::new());
+        let compacting = Arc::downgrade(&store);
+        Fixture {
+            store,
+            compact: Box::new(move |revision| compacting.upgrade().expect("still open").compact(revision)),
+            keep: Box::new(()),
+        }
+    }
+
+    store::conformance_tests!(super::fresh);
+}
+
+mod sqlite {
+    use std::sync::Arc;
+    use store::conformance::Fixture;
+    use store::sqlite::SqliteStore;
+
+    fn fresh() -> Fixture {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(SqliteStore::open(folder.path()).expect("it opens"));
+        let compacting = Arc::downgrade(&store);
+        Fixture {
+            store,
+            compact: Box::new(move |revision| compacting.upgrade().expect("still open").compact(revision)),
+            keep: Box::new(folder),
+        }
+    }
+
+    store::conformance_tests!(super::fresh);
+}
+
+mod folder {
+    use std::sync::Arc;
+    use store::{BlobStore, FolderBlobs};
+
+    fn fresh() -> (Arc<dyn BlobStore>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let blobs = FolderBlobs::open(folder.path().join("blobs")).expect("it opens");
+        (Arc::new(blobs), folder)
+    }
+
+    store::blob_conformance_tests!(fresh);
+}
