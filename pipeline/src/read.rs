@@ -1,0 +1,345 @@
+//! Reads the tree by kind: mappings with known keys, lists, texts, numbers; everything that is of
+//! another kind, unknown, foreign or not supported yet becomes a finding.
+//!
+//! Not here: what a step or a file consists of ([`crate::part`], [`crate::compile`]).
+//!
+//! A text may be written as an integer or a boolean without quotes and means these characters;
+//! fractions (`1.90`) and empty values have to be quoted.
+
+use crate::keys::{
+    CHECKOUT_KEYS, ENTRY_KEYS, FILE_KEYS, FOREIGN, Key, LATER, Level, RESOURCE_KEYS, STAGE_KEYS, STEP_KEYS,
+};
+use crate::limits::Limits;
+use crate::report::{Problem, Report};
+use crate::suggest::nearest;
+use crate::syntax::shown;
+use crate::tree::{Kind, NodeId, Pair, Scalar, Tree, Value};
+
+/// A value and the byte offset where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct At<T> {
+    pub(crate) at: usize,
+    pub(crate) value: T,
+}
+
+/// A known key of a mapping.
+pub(crate) struct Known<I> {
+    pub(crate) id: I,
+    pub(crate) name: &'static str,
+    pub(crate) value: NodeId,
+}
+
+pub(crate) struct Reader<'t, 'a> {
+    pub(crate) tree: &'t Tree<'a>,
+    pub(crate) report: Report<'a>,
+    pub(crate) limits: Limits,
+}
+
+impl<'t, 'a> Reader<'t, 'a> {
+    pub(crate) fn at(&self, node: NodeId) -> usize {
+        self.tree.node(node).at
+    }
+
+    pub(crate) fn value(&self, node: NodeId) -> &'t Value<'a> {
+        &self.tree.node(node).value
+    }
+
+    /// The known keys of a mapping, in the order of the file; the others are reported. `None`
+    /// when it is not a mapping.
+    pub(crate) fn keys<I: Copy>(
+        &mut self,
+        what: &str,
+        node: NodeId,
+        level: Level,
+        table: &'static [Key<I>],
+    ) -> Option<Vec<Known<I>>> {
+        let pairs = self.pairs(what, node)?;
+        let mut known = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            match table.iter().find(|key| key.name == pair.key) {
+                Some(key) => known.push(Known {
+                    id: key.id,
+                    name: key.name,
+                    value: pair.value,
+                }),
+                None if pair.key.starts_with("x-") => {}
+                None => self.report.add(pair.at, || refused_key(&pair.key, level, table)),
+            }
+        }
+        Some(known)
+    }
+
+    /// The entries of a mapping.
+    pub(crate) fn pairs(&mut self, what: &str, node: NodeId) -> Option<&'t [Pair<'a>]> {
+        match self.value(node) {
+            Value::Map(pairs) => Some(pairs),
+            Value::List(_) | Value::Scalar(_) => {
+                self.wrong_kind(what, node, "a mapping");
+                None
+            }
+        }
+    }
+
+    /// The items of a list.
+    pub(crate) fn items(&mut self, what: &str, node: NodeId) -> Option<&'t [NodeId]> {
+        match self.value(node) {
+            Value::List(items) => Some(items),
+            Value::Map(_) | Value::Scalar(_) => {
+                self.wrong_kind(what, node, "a list");
+                None
+            }
+        }
+    }
+
+    /// A text: see the rules at the top of this module.
+    pub(crate) fn text(&mut self, what: &str, node: NodeId) -> Option<At<&'t str>> {
+        let at = self.at(node);
+        let Value::Scalar(scalar) = self.value(node) else {
+            self.wrong_kind(what, node, "a text");
+            return None;
+        };
+        if let Some(at) = scalar.expression {
+            self.report.add(at, || refused_expression(&scalar.text));
+            return None;
+        }
+        if scalar.nul {
+            self.report.add(at, || {
+                Problem::new(format!("{what} holds a NUL character")).help("remove `\\0` from the text")
+            });
+            return None;
+        }
+        match scalar.kind {
+            Kind::Null => {
+                self.report.add(at, || {
+                    Problem::new(format!("{what} has no value"))
+                        .help("write one, or remove the key; an empty text is `\"\"`")
+                });
+                None
+            }
+            Kind::Float => {
+                self.report.add(at, || quote_the_number(what, &scalar.text));
+                None
+            }
+            Kind::Bool(_) | Kind::Integer | Kind::Text => Some(At {
+                at,
+                value: &scalar.text,
+            }),
+        }
+    }
+
+    /// A text of one line with 1 to `max` characters, none of which steers a terminal.
+    pub(crate) fn line(&mut self, what: &str, node: NodeId, max: usize) -> Option<At<&'t str>> {
+        let text = self.text(what, node)?;
+        let length = text.value.chars().take(max + 1).count();
+        let steers = |c: char| {
+            c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        if length == 0 || length > max {
+            self.report.add(text.at, || {
+                Problem::new(format!("{what} must have 1 to {max} characters"))
+            });
+            None
+        } else if text.value.chars().any(steers) {
+            self.report.add(text.at, || {
+                Problem::new(format!("{what} must be one line without control characters"))
+            });
+            None
+        } else {
+            Some(text)
+        }
+    }
+
+    /// A name by the contract.
+    pub(crate) fn name(&mut self, what: &str, node: NodeId) -> Option<At<&'t str>> {
+        let text = self.text(what, node)?;
+        self.check_name(what, text).then_some(text)
+    }
+
+    /// Reports a name that is not legal.
+    pub(crate) fn check_name(&mut self, what: &str, name: At<&str>) -> bool {
+        let legal = model::id::check_name(name.value).is_ok();
+        if !legal {
+            self.report.add(name.at, || refused_name(what, name.value));
+        }
+        legal
+    }
+
+    /// One text or a list of texts.
+    pub(crate) fn texts(&mut self, what: &str, node: NodeId) -> Option<Vec<At<&'t str>>> {
+        match self.value(node) {
+            Value::List(items) => Some(items.iter().filter_map(|item| self.text(what, *item)).collect()),
+            Value::Scalar(_) => self.text(what, node).map(|text| vec![text]),
+            Value::Map(_) => {
+                self.wrong_kind(what, node, "a text or a list of texts");
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn flag(&mut self, what: &str, node: NodeId) -> Option<bool> {
+        if let Value::Scalar(scalar) = self.value(node) {
+            if let Kind::Bool(flag) = scalar.kind {
+                return Some(flag);
+            }
+            if self.expression(scalar) {
+                return None;
+            }
+        }
+        self.wrong_kind(what, node, "`true` or `false`");
+        None
+    }
+
+    /// A whole number from `min` to `max`.
+    pub(crate) fn count(&mut self, what: &str, node: NodeId, min: u64, max: u64) -> Option<u64> {
+        let at = self.at(node);
+        if let Value::Scalar(scalar) = self.value(node) {
+            if scalar.kind == Kind::Integer {
+                let number = scalar.text.parse().ok().filter(|n| (min..=max).contains(n));
+                if number.is_none() {
+                    self.report.add(at, || {
+                        Problem::new(format!(
+                            "{what} must be from {min} to {max}, not {}",
+                            shown(&scalar.text)
+                        ))
+                    });
+                }
+                return number;
+            }
+            if self.expression(scalar) {
+                return None;
+            }
+        }
+        self.wrong_kind(what, node, "a whole number");
+        None
+    }
+
+    /// The characters of a value that is not read as a text, such as a size: quoted or not.
+    pub(crate) fn raw(&mut self, what: &str, node: NodeId, expected: &'static str) -> Option<At<&'t str>> {
+        if let Value::Scalar(scalar) = self.value(node) {
+            if self.expression(scalar) {
+                return None;
+            }
+            if matches!(scalar.kind, Kind::Text | Kind::Integer | Kind::Float) {
+                return Some(At {
+                    at: self.at(node),
+                    value: &scalar.text,
+                });
+            }
+        }
+        self.wrong_kind(what, node, expected);
+        None
+    }
+
+    /// Reports the expression in `scalar`, if there is one.
+    pub(crate) fn expression(&mut self, scalar: &Scalar<'_>) -> bool {
+        if let Some(at) = scalar.expression {
+            self.report.add(at, || refused_expression(&scalar.text));
+        }
+        scalar.expression.is_some()
+    }
+
+    /// Reports that `what` is of another kind than `expected`.
+    pub(crate) fn wrong_kind(&mut self, what: &str, node: NodeId, expected: &str) {
+        let at = self.at(node);
+        let found = found(self.value(node));
+        self.report.add(at, || match found {
+            Some(found) => Problem::new(format!("{what} must be {expected}, not {found}")),
+            None => Problem::new(format!("{what} has no value")).help(format!("write {expected}, or remove the key")),
+        });
+    }
+}
+
+/// A value in words; `None` when there is none.
+fn found(value: &Value<'_>) -> Option<String> {
+    match value {
+        Value::Map(_) => Some("a mapping".to_owned()),
+        Value::List(_) => Some("a list".to_owned()),
+        Value::Scalar(scalar) => match scalar.kind {
+            Kind::Null => None,
+            Kind::Bool(_) | Kind::Integer | Kind::Float => Some(format!("`{}`", shown(&scalar.text))),
+            Kind::Text => Some(format!("the text `{}`", shown(&scalar.text))),
+        },
+    }
+}
+
+fn quote_the_number(what: &str, text: &str) -> Problem {
+    let text = shown(text);
+    Problem::new(format!(
+        "{what} is the fraction {text}, which may be read as another number"
+    ))
+    .help(format!("put it into quotes: \"{text}\""))
+}
+
+pub(crate) fn refused_name(what: &str, text: &str) -> Problem {
+    Problem::new(format!("{what} `{}` is not a legal name", shown(text))).help(
+        "1 to 63 of the characters `a-z`, `0-9`, `.`, `_` and `-`, the first a letter or digit; free text goes into `title`",
+    )
+}
+
+fn refused_expression(text: &str) -> Problem {
+    let inner = text.split_once("${{").map_or("", |(_, rest)| rest).trim_start();
+    if inner.starts_with("secrets.") || inner.starts_with("secrets[") {
+        Problem::new("`${{ secrets.… }}` does not exist here")
+            .help("secrets reach a step by its key `secrets`, which is not supported yet, never by a text")
+    } else {
+        Problem::new("expressions `${{ … }}` are not supported yet")
+            .help("commands can use the variables of the environment, such as `$BUILDFLOW_BRANCH`")
+    }
+}
+
+/// Why `word` is not a key of `level`.
+fn refused_key<I: Copy>(word: &str, level: Level, table: &'static [Key<I>]) -> Problem {
+    let noun = level.noun();
+    if level.later().contains(&word) {
+        return Problem::new(format!("`{word}` is not supported yet"))
+            .help(format!("known keys of {noun}: {}", listed(table)));
+    }
+    if word == "privileged" {
+        return Problem::new("`privileged` does not exist")
+            .help("a step never gets more rights than its sandbox gives; remove it");
+    }
+    if let Some((_, origin, help)) = FOREIGN.iter().find(|(foreign, ..)| *foreign == word) {
+        return Problem::new(format!("`{word}` is a word of {origin}")).help(*help);
+    }
+    let unknown = Problem::new(format!("`{}` is not a key of {noun}", shown(word)));
+    if let Some(home) = home_of(word) {
+        return unknown.help(format!("it is a key of {home}"));
+    }
+    match nearest(word, table.iter().map(|key| key.name)) {
+        Some(meant) => unknown.help(format!("did you mean `{meant}`?")),
+        None => match nearest(word, level.later().iter().copied()) {
+            Some(meant) => unknown.help(format!("did you mean `{meant}`? it is not supported yet")),
+            None => unknown.help(format!("known keys: {}", listed(table))),
+        },
+    }
+}
+
+fn listed<I: Copy>(table: &'static [Key<I>]) -> String {
+    let names: Vec<&str> = table.iter().map(|key| key.name).collect();
+    names.join(", ")
+}
+
+/// Where a key belongs that stands in the wrong mapping.
+fn home_of(word: &str) -> Option<&'static str> {
+    fn has<I>(table: &[Key<I>], word: &str) -> bool {
+        table.iter().any(|key| key.name == word)
+    }
+    if has(STEP_KEYS, word) && word != "name" {
+        Some("a step, of `defaults` or of a template")
+    } else if has(STAGE_KEYS, word) && word != "name" {
+        Some("a stage")
+    } else if has(FILE_KEYS, word) {
+        Some("the file itself, without indentation")
+    } else if has(RESOURCE_KEYS, word) {
+        Some("`resources`")
+    } else if has(CHECKOUT_KEYS, word) {
+        Some("`checkout`")
+    } else if has(ENTRY_KEYS, word) {
+        Some("an entry of `run`, or of a stage or step")
+    } else if LATER.contains(&word) {
+        Some("the file or of a step, and is not supported yet")
+    } else {
+        None
+    }
+}
