@@ -254,10 +254,10 @@ fn sort_in(entry: &fs::DirEntry, parts: &str, found: &mut Vec<BlobEntry>, folder
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-    } else if let Some(folder) = named(part) {
-        if entry.file_type()?.is_dir() {
-            folders.push(folder.as_str().to_owned());
-        }
+    } else if let Some(folder) = named(part)
+        && entry.file_type()?.is_dir()
+    {
+        folders.push(folder.as_str().to_owned());
     }
     Ok(())
 }
