@@ -5,6 +5,7 @@
 
 mod error;
 mod settings;
+pub(crate) mod shelf;
 
 pub use error::ImageError;
 pub use settings::{Credentials, ImageSettings, Platform};
