@@ -20,7 +20,7 @@ use crate::read::{At, Known, Reader};
 use crate::report::{Problem, Report};
 use crate::suggest::nearest;
 use crate::syntax::shown;
-use crate::tree::{NodeId, Tree};
+use crate::tree::{Kind, NodeId, Tree, Value, empty_file};
 use crate::value;
 use model::run::STEPS_MAX;
 use model::{Checkout, Entry, Resources, RunDef, Shell, StageDef, StepDef, StepName};
@@ -105,7 +105,13 @@ fn step_name(text: &str) -> Option<StepName> {
 impl<'t> Reader<'t, '_> {
     fn file(&mut self, root: NodeId) -> Draft<'t> {
         let mut draft = Draft::default();
-        let Some(keys) = self.keys("a pipeline file", root, Level::File, FILE_KEYS) else {
+        if let Value::Scalar(scalar) = self.value(root)
+            && scalar.kind == Kind::Null
+        {
+            self.report.add(0, empty_file);
+            return draft;
+        }
+        let Some(keys) = self.keys("the file", root, Level::File, FILE_KEYS) else {
             return draft;
         };
         if !keys.iter().any(|key| key.id == FileKey::Stages) {
@@ -401,6 +407,9 @@ impl<'t> Assembly<'_, 't> {
         for ((part, needs), step) in parts.iter().zip(needs).zip(&self.draft.steps) {
             if !part.broken {
                 check_whole(part, report);
+            } else if report.is_empty() {
+                // Whoever breaks a part says why; a step is never left out in silence.
+                report.add(part.at, || Problem::new("the step could not be read"));
             }
             let before = self.spent;
             self.spent = before.saturating_add(cost(part));
@@ -484,23 +493,26 @@ fn limit_env(part: &mut Part<'_>, at: usize, report: &mut Report<'_>) {
 
 /// What a step lacks, and what is too large in it.
 fn check_whole(part: &Part<'_>, report: &mut Report<'_>) {
-    let name = part.name.map_or("", |name| name.value);
+    let step = match part.name {
+        Some(name) => format!("step `{}`", name.value),
+        None => "the step".to_owned(),
+    };
     if part.image.is_none() {
         report.add(part.at, || {
-            Problem::new(format!("step `{name}` has no `image`"))
+            Problem::new(format!("{step} has no `image`"))
                 .help("write it here, in a template that it extends, or in `defaults`")
         });
     }
     if part.run.is_none() {
         report.add(part.at, || {
-            Problem::new(format!("step `{name}` has no `run`")).help("write its commands, e.g. `run: make test`")
+            Problem::new(format!("{step} has no `run`")).help("write its commands, e.g. `run: make test`")
         });
     }
     let script: usize = commands(part).map(|c| c.run.len()).sum();
     if script > SCRIPT_MAX {
         report.add(part.at, || {
             Problem::new(format!(
-                "the commands of step `{name}` have {script} bytes; the most is {SCRIPT_MAX}"
+                "the commands of {step} have {script} bytes; the most is {SCRIPT_MAX}"
             ))
             .help("put them into a script in the repository")
         });
@@ -509,7 +521,7 @@ fn check_whole(part: &Part<'_>, report: &mut Report<'_>) {
     if env > ENV_TOTAL_MAX {
         report.add(part.at, || {
             Problem::new(format!(
-                "the variables of step `{name}` have {env} bytes; the most is {ENV_TOTAL_MAX}"
+                "the variables of {step} have {env} bytes; the most is {ENV_TOTAL_MAX}"
             ))
             .help("keep them in a file of the repository")
         });
@@ -519,7 +531,7 @@ fn check_whole(part: &Part<'_>, report: &mut Report<'_>) {
         report.add(part.at, || {
             let (shm, memory) = (value::size_text(shm(part)), value::size_text(memory));
             Problem::new(format!(
-                "`resources.shm` {shm} of step `{name}` is above its `resources.memory` {memory}"
+                "`resources.shm` {shm} of {step} is above its `resources.memory` {memory}"
             ))
             .help("what lies in `/dev/shm` counts as memory: raise `memory`")
         });

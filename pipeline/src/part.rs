@@ -458,6 +458,17 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn named_command(&mut self, what: &str, node: NodeId) -> Option<Command<'t>> {
+        if let Value::Map(pairs) = self.value(node)
+            && let [pair] = pairs.as_slice()
+            && pair.key.contains(' ')
+        {
+            let at = self.at(node);
+            self.report.add(at, || {
+                Problem::new(format!("the command `{}: …` is read as a mapping", shown(&pair.key)))
+                    .help("a text that holds `: ` has to be quoted")
+            });
+            return None;
+        }
         let keys = self.keys(&format!("an entry of {what}"), node, Level::Entry, ENTRY_KEYS)?;
         let (mut name, mut run, mut whole) = (None, None, true);
         for key in &keys {
@@ -475,11 +486,15 @@ impl<'t> Reader<'t, '_> {
             };
             whole &= read.is_some();
         }
-        if !keys.iter().any(|key| key.id == EntryKey::Run) {
+        // A refused key may have been meant as `run`.
+        let all_known = match self.value(node) {
+            Value::Map(pairs) => pairs.iter().filter(|pair| !pair.key.starts_with("x-")).count() == keys.len(),
+            Value::List(_) | Value::Scalar(_) => false,
+        };
+        if all_known && !keys.iter().any(|key| key.id == EntryKey::Run) {
             let at = self.at(node);
             self.report.add(at, || {
-                Problem::new(format!("an entry of {what} has no `run`"))
-                    .help("write `{name: …, run: …}`; put a command that holds `: ` into quotes")
+                Problem::new(format!("an entry of {what} has no `run`")).help("write `{name: …, run: …}`")
             });
         }
         Some(Command { name, run: run? }).filter(|_| whole)

@@ -112,7 +112,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             Kind::Null => {
                 self.report.add(at, || {
                     Problem::new(format!("{what} has no value"))
-                        .help("write one, or remove the key; an empty text is `\"\"`")
+                        .help("write one, or remove it; an empty text is `\"\"`")
                 });
                 None
             }
@@ -120,6 +120,7 @@ impl<'t, 'a> Reader<'t, 'a> {
                 self.report.add(at, || quote_the_number(what, &scalar.text));
                 None
             }
+            Kind::Refused => None,
             Kind::Bool(_) | Kind::Integer | Kind::Text => Some(At {
                 at,
                 value: &scalar.text,
@@ -242,24 +243,23 @@ impl<'t, 'a> Reader<'t, 'a> {
     /// Reports that `what` is of another kind than `expected`.
     pub(crate) fn wrong_kind(&mut self, what: &str, node: NodeId, expected: &str) {
         let at = self.at(node);
-        let found = found(self.value(node));
-        self.report.add(at, || match found {
-            Some(found) => Problem::new(format!("{what} must be {expected}, not {found}")),
-            None => Problem::new(format!("{what} has no value")).help(format!("write {expected}, or remove the key")),
-        });
-    }
-}
-
-/// A value in words; `None` when there is none.
-fn found(value: &Value<'_>) -> Option<String> {
-    match value {
-        Value::Map(_) => Some("a mapping".to_owned()),
-        Value::List(_) => Some("a list".to_owned()),
-        Value::Scalar(scalar) => match scalar.kind {
-            Kind::Null => None,
-            Kind::Bool(_) | Kind::Integer | Kind::Float => Some(format!("`{}`", shown(&scalar.text))),
-            Kind::Text => Some(format!("the text `{}`", shown(&scalar.text))),
-        },
+        let found = match self.value(node) {
+            Value::Map(_) => "a mapping".to_owned(),
+            Value::List(_) => "a list".to_owned(),
+            Value::Scalar(scalar) => match scalar.kind {
+                Kind::Refused => return,
+                Kind::Null => {
+                    self.report.add(at, || {
+                        Problem::new(format!("{what} has no value")).help(format!("write {expected}, or remove it"))
+                    });
+                    return;
+                }
+                Kind::Bool(_) | Kind::Integer | Kind::Float => format!("`{}`", shown(&scalar.text)),
+                Kind::Text => format!("the text `{}`", shown(&scalar.text)),
+            },
+        };
+        self.report
+            .add(at, || Problem::new(format!("{what} must be {expected}, not {found}")));
     }
 }
 
@@ -293,7 +293,7 @@ fn refused_key<I: Copy>(word: &str, level: Level, table: &'static [Key<I>]) -> P
     let noun = level.noun();
     if level.later().contains(&word) {
         return Problem::new(format!("`{word}` is not supported yet"))
-            .help(format!("known keys of {noun}: {}", listed(table)));
+            .help("remove it; `buildflow schema` prints the keys that work");
     }
     if word == "privileged" {
         return Problem::new("`privileged` does not exist")
@@ -306,13 +306,23 @@ fn refused_key<I: Copy>(word: &str, level: Level, table: &'static [Key<I>]) -> P
     if let Some(home) = home_of(word) {
         return unknown.help(format!("it is a key of {home}"));
     }
-    match nearest(word, table.iter().map(|key| key.name)) {
-        Some(meant) => unknown.help(format!("did you mean `{meant}`?")),
-        None => match nearest(word, level.later().iter().copied()) {
-            Some(meant) => unknown.help(format!("did you mean `{meant}`? it is not supported yet")),
-            None => unknown.help(format!("known keys: {}", listed(table))),
-        },
+    if let Some(meant) = nearest(word, table.iter().map(|key| key.name)) {
+        return unknown.help(format!("did you mean `{meant}`?"));
     }
+    if let Some(meant) = nearest(word, level.later().iter().copied()) {
+        return unknown.help(format!("did you mean `{meant}`? it is not supported yet"));
+    }
+    let elsewhere = FILE_KEYS
+        .iter()
+        .map(|key| key.name)
+        .chain(STAGE_KEYS.iter().map(|key| key.name));
+    let elsewhere = elsewhere.chain(STEP_KEYS.iter().map(|key| key.name));
+    if let Some(meant) = nearest(word, elsewhere)
+        && let Some(home) = home_of(meant)
+    {
+        return unknown.help(format!("did you mean `{meant}`? it is a key of {home}"));
+    }
+    unknown.help(format!("known keys: {}", listed(table)))
 }
 
 fn listed<I: Copy>(table: &'static [Key<I>]) -> String {

@@ -1,7 +1,145 @@
-//! The JSON Schema of the pipeline file, for editors.
+//! The JSON Schema of the pipeline file, for editors: made from the same tables of keys as the
+//! compiler.
+//!
+//! Not here: what a schema cannot say (names that need each other, templates, sums). The schema
+//! never refuses a file that the compiler accepts.
+
+use crate::keys::{CHECKOUT_KEYS, ENTRY_KEYS, FILE_KEYS, Key, RESOURCE_KEYS, STAGE_KEYS, STEP_KEYS, Shape, StepKey};
+use crate::limits::{ENTRIES_MAX, ENV_ENTRIES_MAX, IMAGE_MAX, LABEL_MAX, LABELS_MAX, TEMPLATES_MAX};
+use model::run::STEPS_MAX;
+use serde_json::{Map, Value, json};
+
+/// A name by the contract.
+const NAME: &str = "^[a-z0-9][a-z0-9._-]{0,62}$";
+
+/// What starts with `x-` is ignored.
+const IGNORED: &str = "^x-";
 
 /// JSON Schema, draft 2020-12, of what [`crate::compile`] accepts.
 #[must_use]
-pub fn schema() -> serde_json::Value {
-    serde_json::json!({ "$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object" })
+pub fn schema() -> Value {
+    let mut root = mapping(FILE_KEYS, &["stages"], &[]);
+    let about = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "BuildFlow pipeline file",
+        "description": "`.buildflow.yml`, or any of `.buildflow/*.yml`",
+        "$defs": definitions(),
+    });
+    if let (Value::Object(root), Value::Object(about)) = (&mut root, about) {
+        root.extend(about);
+    }
+    root
+}
+
+fn definitions() -> Value {
+    json!({
+        "text": { "type": ["string", "integer", "boolean"] },
+        "name": { "type": ["string", "integer", "boolean"], "pattern": NAME },
+        "step": mapping(STEP_KEYS, &["name"], &[]),
+        "template": mapping(STEP_KEYS, &[], &[StepKey::Name]),
+        "stage": mapping(STAGE_KEYS, &["name", "steps"], &[]),
+        "entry": mapping(ENTRY_KEYS, &["run"], &[]),
+        "commands": {
+            "anyOf": [
+                { "$ref": "#/$defs/text" },
+                {
+                    "type": "array",
+                    "maxItems": ENTRIES_MAX,
+                    "items": { "anyOf": [{ "$ref": "#/$defs/text" }, { "$ref": "#/$defs/entry" }] },
+                },
+            ],
+        },
+        "env": {
+            "type": "object",
+            "maxProperties": ENV_ENTRIES_MAX,
+            "propertyNames": { "pattern": "^(?!(BUILDFLOW_.*|BUILDFLOW|CI|TRACEPARENT)$)[A-Za-z_][A-Za-z0-9_]*$" },
+            "additionalProperties": { "$ref": "#/$defs/text" },
+        },
+    })
+}
+
+/// A mapping of the keys of `table`, without those of `leave_out`.
+fn mapping<I: Copy + PartialEq>(table: &[Key<I>], required: &[&str], leave_out: &[I]) -> Value {
+    let properties: Map<String, Value> = table
+        .iter()
+        .filter(|key| !leave_out.contains(&key.id))
+        .map(|key| (key.name.to_owned(), described(value_of(key.shape), key.doc)))
+        .collect();
+    let mut schema = json!({
+        "type": "object",
+        "properties": properties,
+        "patternProperties": { IGNORED: true },
+        "additionalProperties": false,
+    });
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    schema
+}
+
+fn described(mut schema: Value, doc: &str) -> Value {
+    schema["description"] = json!(doc);
+    schema
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/$defs/{name}") })
+}
+
+/// What may stand behind a key of this shape.
+fn value_of(shape: Shape) -> Value {
+    match shape {
+        Shape::Name => reference("name"),
+        Shape::Line { max } => json!({ "type": ["string", "integer", "boolean"], "minLength": 1, "maxLength": max }),
+        Shape::Text => reference("text"),
+        Shape::Names => json!({
+            "anyOf": [
+                reference("name"),
+                { "type": "array", "items": reference("name"), "maxItems": STEPS_MAX, "uniqueItems": true },
+            ],
+        }),
+        Shape::Commands => reference("commands"),
+        Shape::Env => reference("env"),
+        Shape::Labels => {
+            let pattern = format!("^[A-Za-z0-9._/:+-]{{1,{LABEL_MAX}}}$");
+            json!({
+                "type": "object",
+                "maxProperties": LABELS_MAX,
+                "propertyNames": { "pattern": pattern },
+                "additionalProperties": { "type": ["string", "integer", "boolean"], "pattern": pattern },
+            })
+        }
+        Shape::Shell => json!({ "enum": ["sh", "bash"] }),
+        Shape::Image => json!({ "type": ["string", "integer", "boolean"], "minLength": 1, "maxLength": IMAGE_MAX }),
+        Shape::User => json!({
+            "type": ["string", "integer", "boolean"],
+            "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?$",
+        }),
+        Shape::Duration => json!({ "type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", "minLength": 2 }),
+        Shape::Flag => json!({ "type": "boolean" }),
+        Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+(\\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)$" }),
+        Shape::Cpu => json!({ "type": ["number", "string"], "pattern": "^([0-9]+m|[0-9]+(\\.[0-9]{1,3})?)$" }),
+        Shape::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Shape::Checkout => json!({ "anyOf": [{ "type": "boolean" }, mapping(CHECKOUT_KEYS, &[], &[])] }),
+        Shape::Resources => mapping(RESOURCE_KEYS, &[], &[]),
+        Shape::Templates => json!({
+            "type": "object",
+            "maxProperties": TEMPLATES_MAX,
+            "patternProperties": { IGNORED: true, NAME: reference("template") },
+            "additionalProperties": false,
+        }),
+        Shape::Defaults => reference("template"),
+        Shape::Stages { max } => json!({
+            "type": "array",
+            "items": reference("stage"),
+            "minItems": 1,
+            "maxItems": max,
+        }),
+        Shape::Steps => json!({
+            "type": "array",
+            "items": reference("step"),
+            "minItems": 1,
+            "maxItems": STEPS_MAX,
+        }),
+    }
 }

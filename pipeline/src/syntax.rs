@@ -27,10 +27,25 @@ pub(crate) fn shown(text: &str) -> String {
     out
 }
 
-/// The byte offset and the words for an error of the parser.
-pub(crate) fn explain(error: &ScanError, text: &str) -> (usize, Problem) {
+/// The byte offset and the words for an error of the parser, whose last event ended at `end`.
+pub(crate) fn explain(error: &ScanError, text: &str, end: usize) -> (usize, Problem) {
     let at = error.marker().byte_offset().unwrap_or_default().min(text.len());
-    (at, words(error.kind()))
+    (cause_of(error.kind(), text, end, at).unwrap_or(at), words(error.kind()))
+}
+
+/// Where the cause stands, for errors that the parser notices further on.
+fn cause_of(kind: &ErrorKind, text: &str, end: usize, at: usize) -> Option<usize> {
+    use ErrorKind as E;
+    match kind {
+        E::UnclosedQuotedScalar | E::InvalidQuotedScalarIndent => {
+            text.get(end..at)?.find(['"', '\'']).map(|offset| end + offset)
+        }
+        E::TabInPlainScalar | E::TabNotAllowed | E::TabInBlockIndentation | E::TabInIndentation => {
+            let line = text.get(..at)?.rfind(['\n', '\r']).map_or(0, |end| end + 1);
+            text.get(line..)?.find('\t').map(|offset| line + offset)
+        }
+        _ => None,
+    }
 }
 
 const TABS: &str = "indent with spaces";
@@ -43,7 +58,10 @@ fn words(kind: &ErrorKind) -> Problem {
             Problem::new("a tab stands in the indentation").help(TABS)
         }
         E::TabAtBlockScalarStart => Problem::new("a block of text begins with a tab").help(TABS),
-        E::TabInPlainScalar => Problem::new("a tab stands inside of an unquoted text").help(QUOTE),
+        E::TabInPlainScalar => Problem::new("a tab stands where only spaces can")
+            .help("indent with spaces; a text that holds tabs has to be quoted"),
+        E::InvalidBlockScalarHeader => Problem::new("behind `|` or `>` stands more text")
+            .help("the text begins on the next line, indented deeper; quote a text that begins with `|` or `>`"),
         E::RecursionLimitExceeded => Problem::new(format!("lists and mappings are nested more than {DEPTH_MAX} deep"))
             .help("no key of a pipeline needs more than ten levels"),
         E::UnexpectedCharacter { character } => Problem::new(format!(
@@ -54,14 +72,16 @@ fn words(kind: &ErrorKind) -> Problem {
         E::MappingValueNotAllowed => Problem::new("a `:` stands where no key can be")
             .help("check the indentation; put a text that holds `: ` into quotes"),
         E::ExpectedBlockMappingKey | E::InvalidIndentation => Problem::new("this line does not fit the lines above it")
-            .help("keys of the same mapping begin in the same column, as `key: value`"),
+            .help("keys of a mapping begin in the same column; a text that begins with `[`, `{` or a quote has to be quoted as a whole"),
         E::SimpleKeyExpected => Problem::new("a key is not followed by `:`").help("write `key: value`"),
         E::BlockSequenceEntryNotAllowed | E::BlockEntryInFlowCollection => {
             Problem::new("a `-` stands where no list entry can begin")
                 .help("begin the list on a line of its own; put a text that begins with `- ` into quotes")
         }
-        E::ExpectedBlockSequenceEntry => Problem::new("a list entry has to begin with `- `")
-            .help("entries of the same list begin in the same column"),
+        E::ExpectedBlockSequenceEntry | E::UnexpectedEofBlockSequence => {
+            Problem::new("a list goes on with something that is no entry of it")
+                .help("entries begin with `- ` in the same column; quote a text that begins with `,`, `]` or `}`")
+        }
         E::UnclosedFlowCollection { open } => {
             Problem::new(format!("`{open}` is not closed")).help("add the closing bracket")
         }

@@ -60,6 +60,8 @@ pub(crate) enum Kind {
     Integer,
     Float,
     Text,
+    /// It was refused already: whoever reads it says nothing.
+    Refused,
 }
 
 /// A whole file.
@@ -98,15 +100,18 @@ pub(crate) fn parse<'a>(text: &'a str, report: &mut Report<'_>) -> Option<Tree<'
         }
     }
     let Some(root) = builder.root else {
-        report.add(0, || {
-            Problem::new("the file is empty").help("`buildflow init` writes a first one")
-        });
+        report.add(0, empty_file);
         return None;
     };
     Some(Tree {
         nodes: builder.nodes,
         root,
     })
+}
+
+/// What is said of a file without any value.
+pub(crate) fn empty_file() -> Problem {
+    Problem::new("the file is empty").help("`buildflow init` writes a first one")
 }
 
 /// A list or mapping whose end has not come.
@@ -149,6 +154,8 @@ struct Builder<'a> {
     anchors: BTreeMap<usize, NodeId>,
     aliases: usize,
     documents: usize,
+    /// Where the last event ended.
+    end: usize,
     root: Option<NodeId>,
 }
 
@@ -161,22 +168,30 @@ impl<'a> Builder<'a> {
             anchors: BTreeMap::new(),
             aliases: 0,
             documents: 0,
+            end: 0,
             root: None,
         }
     }
 
     fn read(&mut self, parser: &mut Parser<'a, StrInput<'a>>, report: &mut Report<'_>) -> Result<(), Fatal> {
         for next in parser {
-            let (event, span) = next.map_err(|error| syntax::explain(&error, self.text))?;
+            let (event, span) = next.map_err(|error| syntax::explain(&error, self.text, self.end))?;
             let at = span.start.byte_offset().unwrap_or_default();
+            self.end = self.end.max(span.end.byte_offset().unwrap_or_default());
+            let mut refused = false;
             if let Some(tag) = event.tag().filter(|tag| !tag.is_yaml_core_schema_tag("str")) {
                 let at = span.tag_start().and_then(|mark| mark.byte_offset()).unwrap_or(at);
                 report.add(at, || syntax::tag_refused(&tag.original()));
+                refused = true;
             }
             match event {
                 Event::Scalar(text, style, anchor, tag) => {
                     let plain = style == ScalarStyle::Plain && tag.is_none();
-                    let scalar = self.scalar(text, plain, span);
+                    let scalar = if refused {
+                        Scalar::refused()
+                    } else {
+                        self.scalar(text, plain, span)
+                    };
                     let node = self.push(at, Value::Scalar(scalar), anchor)?;
                     self.arrived(node, at, report)?;
                 }
@@ -427,7 +442,7 @@ impl Scalar<'_> {
     fn refused() -> Self {
         Self {
             text: Cow::Borrowed(""),
-            kind: Kind::Text,
+            kind: Kind::Refused,
             expression: None,
             nul: false,
         }

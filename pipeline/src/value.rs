@@ -100,7 +100,10 @@ pub(crate) fn size_text(bytes: u64) -> String {
         .iter()
         .filter(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor))
         .min_by_key(|(_, factor)| bytes / factor)
-        .map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
+        .map_or_else(
+            || format!("{bytes}B"),
+            |(name, factor)| format!("{}{name}", bytes / factor),
+        )
 }
 
 /// Thousandths of a core of `2`, `0.5`, `500m`.
@@ -442,7 +445,7 @@ mod tests {
             ("/a", like),
             ("a/", like),
             ("-a", like),
-            ("../a", like),
+            ("../a", "the part before the first `/` is not a host"),
             ("a.b:x/c", "the part before the first `/` is not a host"),
             ("-a.b/c", "the part before the first `/` is not a host"),
         ] {
