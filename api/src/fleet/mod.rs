@@ -1,1 +1,3 @@
-//! The streams of the agents: gRPC sessions, orders down, reports up. In the making.
+//! The agents' streams: one session for each connected node.
+
+pub mod definitions;

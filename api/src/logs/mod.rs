@@ -1,13 +1,45 @@
-//! Logs by offset: what agents ship is stored in blobs and shown live. In the making.
+//! Logs: bytes by offset from the agents into blobs, and from there and from memory to readers.
+//!
+//! | file | what |
+//! |---|---|
+//! | `name` | which log, under which blob names |
+//! | `tape` | the offsets of one log on its way in, as a state machine (pure) |
+//! | `cover` | which bytes a listing of blobs holds (pure) |
+//! | `board` | what is to be said to a node about its logs, newest word only |
+//! | `hub` | the open logs: writers, storing, live bytes, memory bounds |
+//! | `merge` | many small blobs of an ended log into few |
+//! | `reader` | one reader's way through blobs and live bytes |
+//! | `feed` | what a reader must know of a run: names of steps, which attempt, whether it ended |
+//! | `frame` | bytes as server-sent events (pure) |
+//! | `cursor` | where a reader of all logs of a run is, as an event's id (pure) |
+//! | `tail`, `rest` | streams of events, downloads, and their routes |
+//!
+//! **When is a log whole?** The node reports a step's end with the log's length, which the leader
+//! keeps in the step's record (`log_bytes`); the log is whole when so many bytes are stored. There
+//! is no end marker among the blobs, so an empty log needs none. A node hears `complete` once it
+//! has sent the end and everything before it is stored; after a lost answer it sends the end
+//! again, without bytes, and hears it again.
+//!
+//! Not here: masking (the shim), shipping (the agent), how long logs are kept.
 
-use crate::state::Shared;
-use utoipa_axum::router::OpenApiRouter;
+mod board;
+mod cover;
+mod cursor;
+mod feed;
+mod frame;
+mod hub;
+mod merge;
+mod metrics;
+mod name;
+mod reader;
+mod rest;
+mod tail;
+mod tape;
 
-/// What is known of logs that are still growing, and who reads them.
-#[derive(Debug, Default)]
-pub struct LogHub {}
-
-/// The routes of logs, by their full paths.
-pub fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new()
-}
+pub use board::{Board, Reply};
+pub use feed::{Feeds, Picture, StepLog};
+pub use hub::{Limits, LogError, LogHub, LogWriter};
+pub use metrics::LogMetrics;
+pub use name::LogId;
+pub use reader::LogReader;
+pub use rest::routes;

@@ -1,0 +1,387 @@
+//! The routes of logs: downloads as plain text, and streams of server-sent events.
+//!
+//! Not here: how bytes become events (`frame`), where they come from (`tail`).
+
+use super::cursor::Cursor;
+use super::feed::{Picture, StepLog, picture};
+use super::hub::{LogError, LogHub};
+use super::name::{LogId, fence_of, step_prefix};
+use super::tail::{Part, Scope, Tail, download, parts_of};
+use crate::auth::authorise;
+use crate::fleet::definitions::DefinitionError;
+use crate::problem::{Answer, Problem};
+use crate::state::Shared;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use futures::{Stream, StreamExt};
+use model::{Fence, Role, RunId};
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes as handlers;
+
+/// Offset of the first byte of a download.
+const OFFSET_HEADER: &str = "x-log-offset";
+/// `true` when the log ends with the download's last byte.
+const COMPLETE_HEADER: &str = "x-log-complete";
+/// Of which attempt the log is.
+const ATTEMPT_HEADER: &str = "x-log-attempt";
+
+/// The routes of logs, for administrators.
+pub fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(handlers!(step_logs))
+        .routes(handlers!(run_logs))
+}
+
+/// What a request for logs asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wish {
+    attempt: Option<u32>,
+    offset: Option<u64>,
+    follow: Option<bool>,
+    /// `Accept: text/event-stream`.
+    events: bool,
+    last_id: Option<String>,
+}
+
+impl Wish {
+    fn read(query: Option<&str>, headers: &HeaderMap) -> Answer<Self> {
+        let mut wish = Self::default();
+        let pairs = query.unwrap_or_default().split('&').filter(|p| !p.is_empty());
+        for pair in pairs {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "attempt" => wish.attempt = Some(number(name, value, 1)?),
+                "offset" => wish.offset = Some(number(name, value, 0)?),
+                "follow" => wish.follow = Some(truth(name, value)?),
+                "line" | "count" | "q" => {
+                    return Err(Problem::bad_field(
+                        name,
+                        "is not supported yet; read from a byte with `offset`",
+                    ));
+                }
+                _ => {
+                    let name: String = name.chars().take(40).collect();
+                    let known = "is not a parameter of logs; these are: attempt, offset, follow";
+                    return Err(Problem::bad_field(&name, known));
+                }
+            }
+        }
+        let text = |name: &header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+        wish.events = text(&header::ACCEPT).is_some_and(|v| v.contains("text/event-stream"));
+        wish.last_id = headers
+            .get("last-event-id")
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned);
+        Ok(wish)
+    }
+
+    /// As events, and if so, going on until the end.
+    fn mode(&self) -> Option<bool> {
+        match (self.events, self.follow) {
+            (_, Some(true)) | (true, None) => Some(true),
+            (true, Some(false)) => Some(false),
+            (false, Some(false) | None) => None,
+        }
+    }
+}
+
+fn number<N: std::str::FromStr + PartialOrd>(name: &str, value: &str, least: N) -> Answer<N>
+where
+    N: std::fmt::Display,
+{
+    match value.parse::<N>() {
+        Ok(n) if n >= least => Ok(n),
+        _ => Err(Problem::bad_field(name, format!("must be a whole number from {least} on"))),
+    }
+}
+
+fn truth(name: &str, value: &str) -> Answer<bool> {
+    match value {
+        "true" | "1" | "" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(Problem::bad_field(name, "must be `true` or `false`")),
+    }
+}
+
+/// The log of one step.
+///
+/// As plain text (`text/plain`): the stored bytes and those that were not stored yet, exactly,
+/// from `offset` on, with the headers `X-Log-Attempt`, `X-Log-Offset` (of the first byte) and
+/// `X-Log-Complete` (`true` when the step has ended and all of its log is there).
+///
+/// With `follow=true` or `Accept: text/event-stream` as server-sent events:
+///
+/// | event | data |
+/// |---|---|
+/// | `step` | JSON `{"step","attempt","offset"}`: whose bytes follow |
+/// | `log` | text whose UTF-8 bytes are the log's bytes, newlines included |
+/// | `bytes` | base64 of bytes that are not such text (carriage returns, invalid UTF-8) |
+/// | `end` | JSON `{"step","attempt","total","complete"}`; `complete` false: the rest is lost |
+/// | `done` | JSON `{}`: the stream ends; do not connect again |
+///
+/// The `id` of an event is the offset after its bytes; `Last-Event-ID` resumes there, with
+/// `attempt` as the `step` event said.
+#[utoipa::path(
+    get,
+    path = "/api/v1/runs/{run}/steps/{step}/logs",
+    tag = "logs",
+    params(
+        ("run" = String, Path, description = "The run's id."),
+        ("step" = String, Path, description = "The step's name."),
+        ("attempt" = Option<u32>, Query, description = "Which attempt, from 1; the newest if absent."),
+        ("offset" = Option<u64>, Query, description = "The first byte."),
+        ("follow" = Option<bool>, Query, description = "Go on until the step has ended."),
+        ("Last-Event-ID" = Option<String>, Header, description = "Resumes a stream of events."),
+    ),
+    responses(
+        (status = 200, description = "The log.", content(
+            (String = "text/plain"),
+            (String = "text/event-stream"),
+        )),
+        (status = 400, description = "A parameter is wrong or not supported yet.", body = crate::dto::Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token.", body = crate::dto::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run, step or attempt.", body = crate::dto::Problem, content_type = "application/problem+json"),
+        (status = 416, description = "The log ends before `offset`.", body = crate::dto::Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn step_logs(
+    State(server): State<Shared>,
+    Path((run, step)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    authorise(&server.view, &headers, Role::Admin)?;
+    let wish = Wish::read(query.as_deref(), &headers)?;
+    let run = run_id(&run)?;
+    let hub = &server.logs;
+    let picture = look(&server, &run).await?;
+    let step = step_ordinal(&picture, &step)?;
+    let fixed = match wish.attempt {
+        Some(attempt) => earlier_attempt(&server, &picture, step, attempt).await?,
+        None => None,
+    };
+    let log = fixed.clone().unwrap_or_else(|| picture.steps[step].clone());
+    let Some(live) = wish.mode() else {
+        return download_step(hub, &picture, step, &log, wish.offset.unwrap_or(0)).await;
+    };
+    let offset = match &wish.last_id {
+        Some(id) => number("Last-Event-ID", id, 0)?,
+        None => wish.offset.unwrap_or(0),
+    };
+    if let StepLog::Ended { total: Some(total), .. } = log
+        && offset > total
+    {
+        return Err(beyond(offset, total));
+    }
+    let scope = Scope::Step { step, fixed, offset };
+    let mut response = events(&server, &run, scope, live).await?;
+    attempt_header(&mut response, &log);
+    Ok(response)
+}
+
+/// The logs of all steps of a run.
+///
+/// As plain text: one step after the other, each under a line `==> name, attempt 1 <==`. With
+/// `follow=true` or `Accept: text/event-stream` as server-sent events, interleaved as the bytes
+/// come: a `step` event names the step whose `log` and `bytes` events follow. The `id` says how far
+/// each step was read; `Last-Event-ID` resumes there. The events are those of one step's log.
+#[utoipa::path(
+    get,
+    path = "/api/v1/runs/{run}/logs",
+    tag = "logs",
+    params(
+        ("run" = String, Path, description = "The run's id."),
+        ("follow" = Option<bool>, Query, description = "Go on until the run has ended."),
+        ("Last-Event-ID" = Option<String>, Header, description = "Resumes a stream of events."),
+    ),
+    responses(
+        (status = 200, description = "The logs.", content(
+            (String = "text/plain"),
+            (String = "text/event-stream"),
+        )),
+        (status = 400, description = "A parameter is wrong or not supported yet.", body = crate::dto::Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No valid token.", body = crate::dto::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run.", body = crate::dto::Problem, content_type = "application/problem+json"),
+    ),
+)]
+async fn run_logs(
+    State(server): State<Shared>,
+    Path(run): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    authorise(&server.view, &headers, Role::Admin)?;
+    let wish = Wish::read(query.as_deref(), &headers)?;
+    if wish.attempt.is_some() || wish.offset.is_some() {
+        let field = if wish.attempt.is_some() { "attempt" } else { "offset" };
+        return Err(Problem::bad_field(field, "is for the log of one step: …/steps/{step}/logs"));
+    }
+    let run = run_id(&run)?;
+    let picture = Arc::new(look(&server, &run).await?);
+    let Some(live) = wish.mode() else {
+        let complete = picture.is_over();
+        let body = stream_body(&run, download(server.logs.clone(), parts_of(&picture)));
+        let mut response = plain(body);
+        response
+            .headers_mut()
+            .insert(COMPLETE_HEADER, HeaderValue::from_static(word(complete)));
+        return Ok(response);
+    };
+    let cursor = match &wish.last_id {
+        None => Cursor::default(),
+        Some(id) => Cursor::parse(id, picture.steps.len())
+            .ok_or_else(|| Problem::bad_field("Last-Event-ID", "is not an id of this stream"))?,
+    };
+    events(&server, &run, Scope::Run(cursor), live).await
+}
+
+fn run_id(text: &str) -> Answer<RunId> {
+    // What cannot be an id is the id of no run.
+    RunId::new(text).map_err(|_| no_run(text))
+}
+
+fn no_run(run: &str) -> Problem {
+    let shown: String = run.chars().take(80).collect();
+    Problem::not_found(format!("there is no run `{shown}`"))
+}
+
+async fn look(server: &Shared, run: &RunId) -> Answer<Picture> {
+    picture(server.store(), &server.definitions, run).await.map_err(definition_problem)
+}
+
+fn definition_problem(error: DefinitionError) -> Problem {
+    match error {
+        DefinitionError::NoRun(run) => no_run(run.as_str()),
+        DefinitionError::Store(error) => Problem::from(error),
+        DefinitionError::NoChunk { .. } | DefinitionError::Record { .. } | DefinitionError::Definition { .. } => {
+            tracing::error!(%error, "run definition cannot be read");
+            Problem::internal()
+        }
+    }
+}
+
+fn log_problem(error: &LogError) -> Problem {
+    tracing::warn!(%error, "log cannot be read");
+    Problem::unavailable("the log cannot be read at the moment; nothing is lost, try again")
+}
+
+fn step_ordinal(picture: &Picture, name: &str) -> Answer<usize> {
+    picture.definition.def.step_index(name).ok_or_else(|| {
+        let shown: String = name.chars().take(80).collect();
+        Problem::not_found(format!("the run has no step `{shown}`"))
+    })
+}
+
+/// Where the log of an attempt stands that is not the newest; `None`: it is the newest.
+async fn earlier_attempt(server: &Shared, picture: &Picture, step: usize, attempt: u32) -> Answer<Option<StepLog>> {
+    let newest = picture.steps[step].attempt().map_or(0, |(a, _)| a);
+    if attempt == newest || (newest == 0 && attempt == 1) {
+        return Ok(None);
+    }
+    let absent = || Problem::not_found(format!("the step has no attempt {attempt}; the newest is {newest}"));
+    if attempt > newest {
+        return Err(absent());
+    }
+    let prefix = step_prefix(&picture.definition.header.id, step);
+    let blobs = server.deps.blobs.list(&prefix).await.map_err(|e| log_problem(&e.into()))?;
+    let fence: Option<Fence> = blobs.iter().filter_map(|b| fence_of(&b.name)).find(|f| f.counter == attempt);
+    let total = None;
+    fence
+        .map(|fence| Some(StepLog::Ended { attempt, fence, total }))
+        .ok_or_else(absent)
+}
+
+async fn download_step(hub: &LogHub, picture: &Picture, step: usize, log: &StepLog, offset: u64) -> Answer<Response> {
+    let id = log.attempt().map(|(_, fence)| LogId {
+        run: picture.definition.header.id.clone(),
+        step,
+        fence,
+    });
+    let len = match &id {
+        Some(id) => hub.reader(id, offset).len().await.map_err(|e| log_problem(&e))?,
+        None => 0,
+    };
+    if offset > len {
+        return Err(beyond(offset, len));
+    }
+    let complete = match log {
+        StepLog::Never => true,
+        StepLog::Ended { total: Some(total), .. } => len >= *total,
+        StepLog::NotYet | StepLog::Growing { .. } | StepLog::Ended { total: None, .. } => false,
+    };
+    let part = Part {
+        heading: String::new(),
+        log: id,
+        from: offset,
+        to: Some(len),
+    };
+    let body = stream_body(&picture.definition.header.id, download(hub.clone(), [part]));
+    let mut response = plain(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len - offset));
+    headers.insert(OFFSET_HEADER, HeaderValue::from(offset));
+    headers.insert(COMPLETE_HEADER, HeaderValue::from_static(word(complete)));
+    attempt_header(&mut response, log);
+    Ok(response)
+}
+
+fn beyond(offset: u64, len: u64) -> Problem {
+    Problem::from_status(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        format!("`offset` is {offset}, but the log has {len} bytes"),
+    )
+}
+
+async fn events(server: &Shared, run: &RunId, scope: Scope, live: bool) -> Answer<Response> {
+    let permit = server.streams.clone().try_acquire_owned().map_err(|_| {
+        Problem::unavailable("this server has as many open streams as it can bear; try again, or another server")
+    })?;
+    let hub = server.logs.clone();
+    let follow = server.feeds.follow(&server.deps.store, &server.definitions, run);
+    let follow = follow.await.map_err(definition_problem)?;
+    let tail = Tail::new(hub, follow, scope, live).into_stream().map(move |item| {
+        let _held_as_long_as_the_stream = &permit;
+        item
+    });
+    let mut response = Response::new(stream_body(run, tail));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Says to proxies that collect answers that this one is to be passed on as it comes.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn stream_body(run: &RunId, bytes: impl Stream<Item = Result<Bytes, LogError>> + Send + 'static) -> Body {
+    let run = run.clone();
+    Body::from_stream(bytes.inspect(move |item| {
+        if let Err(error) = item {
+            tracing::warn!(run_id = %run, %error, "log stream ended early");
+        }
+    }))
+}
+
+fn plain(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    // What a step prints is never to be read as a page.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn attempt_header(response: &mut Response, log: &StepLog) {
+    if let Some((attempt, _)) = log.attempt() {
+        response.headers_mut().insert(ATTEMPT_HEADER, HeaderValue::from(attempt));
+    }
+}
+
+fn word(truth: bool) -> &'static str {
+    if truth { "true" } else { "false" }
+}

@@ -1,0 +1,427 @@
+//! Logs as a stream of server-sent events (one step, or all steps of a run interleaved), and as a
+//! plain download.
+//!
+//! Both hold one piece of a log at a time, whatever its length. Not here: HTTP, parameters.
+
+use super::cursor::Cursor;
+use super::feed::{Follow, Picture, StepLog};
+use super::frame::{Framer, KEEP_ALIVE, write_json};
+use super::hub::{LogError, LogHub};
+use super::name::LogId;
+use super::reader::LogReader;
+use axum::body::Bytes;
+use futures::future::{FutureExt, select_all};
+use futures::stream::{Stream, unfold};
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often an idle stream says that it is still there: below the 30 to 60 s after which proxies
+/// close an idle connection.
+const KEEP_ALIVE_PERIOD: Duration = Duration::from_secs(15);
+
+/// How long a stream waits for the rest of an ended step's log before it says that the log ends
+/// without it: longer than a node's lease and grace and a new stream.
+const REST_WAIT: Duration = Duration::from_secs(60);
+
+/// What a stream of events is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// One step: ids are byte offsets.
+    Step {
+        /// Its ordinal.
+        step: usize,
+        /// Where an earlier attempt's log stands; `None`: the newest attempt.
+        fixed: Option<StepLog>,
+        /// The first byte.
+        offset: u64,
+    },
+    /// All steps: ids are cursors.
+    Run(Cursor),
+}
+
+#[derive(Serialize)]
+struct StepEvent<'a> {
+    step: &'a str,
+    attempt: u32,
+    offset: u64,
+}
+
+#[derive(Serialize)]
+struct EndEvent<'a> {
+    step: &'a str,
+    attempt: u32,
+    total: u64,
+    complete: bool,
+}
+
+/// One step's log within the stream.
+struct Strand {
+    attempt: u32,
+    reader: LogReader,
+    framer: Framer,
+    /// When it last gave bytes.
+    moved: Instant,
+}
+
+/// A stream of events in the making.
+pub(super) struct Tail {
+    hub: LogHub,
+    follow: Follow,
+    /// False: what is there now, and then the end of the stream.
+    live: bool,
+    single: Option<(usize, Option<StepLog>)>,
+    cursor: Cursor,
+    strands: BTreeMap<usize, Strand>,
+    /// The order in which strands are asked next.
+    turn: VecDeque<usize>,
+    /// The step that the newest `step` event named.
+    named: Option<(usize, u32)>,
+    over: bool,
+}
+
+impl Tail {
+    pub(super) fn new(hub: LogHub, follow: Follow, scope: Scope, live: bool) -> Self {
+        let mut follow = follow;
+        let (single, cursor) = match scope {
+            Scope::Run(cursor) => (None, cursor),
+            Scope::Step { step, fixed, offset } => {
+                let newest = follow.now().steps.get(step).cloned().unwrap_or(StepLog::Never);
+                let attempt = fixed.as_ref().unwrap_or(&newest).attempt().map_or(0, |(a, _)| a);
+                let mut cursor = Cursor::default();
+                cursor.at.insert(step, (attempt, offset));
+                (Some((step, fixed)), cursor)
+            }
+        };
+        Self {
+            hub,
+            follow,
+            live,
+            single,
+            cursor,
+            strands: BTreeMap::new(),
+            turn: VecDeque::new(),
+            named: None,
+            over: false,
+        }
+    }
+
+    /// The stream's bytes. An error ends it; the client comes back with its last id.
+    pub(super) fn into_stream(self) -> impl Stream<Item = Result<Bytes, LogError>> + Send {
+        unfold(self, |mut tail| async move {
+            if tail.over {
+                return None;
+            }
+            let item = tail.next().await;
+            tail.over |= item.is_err();
+            Some((item.map(Bytes::from), tail))
+        })
+    }
+
+    async fn next(&mut self) -> Result<Vec<u8>, LogError> {
+        let idle_until = Instant::now() + KEEP_ALIVE_PERIOD;
+        loop {
+            let picture = self.follow.now();
+            let mut out = Vec::new();
+            self.open_strands(&picture, &mut out);
+            let moved = self.read_one(&picture, &mut out).await?;
+            if moved && out.is_empty() {
+                // Only the beginning of a character came.
+                continue;
+            }
+            if out.is_empty() && (!self.live || self.all_done(&picture)) {
+                write_json(&mut out, "done", None, &serde_json::json!({}));
+                self.over = true;
+            }
+            if !out.is_empty() {
+                return Ok(out);
+            }
+            let stopping = self.hub.stopping().clone();
+            tokio::select! {
+                () = any_change(&mut self.strands) => {}
+                there_is_more = self.follow.changed() => self.over |= !there_is_more,
+                () = tokio::time::sleep_until(idle_until) => return Ok(KEEP_ALIVE.to_vec()),
+                () = stopping.cancelled() => self.over = true,
+            }
+            if self.over {
+                return Ok(out);
+            }
+        }
+    }
+
+    fn steps(&self, picture: &Picture) -> Vec<usize> {
+        match &self.single {
+            Some((step, _)) => vec![*step],
+            None => (0..picture.steps.len()).collect(),
+        }
+    }
+
+    /// Where a step's log stands as far as this stream is concerned.
+    fn log_of(&self, picture: &Picture, step: usize) -> StepLog {
+        match &self.single {
+            Some((_, Some(fixed))) => fixed.clone(),
+            _ => picture.steps.get(step).cloned().unwrap_or(StepLog::Never),
+        }
+    }
+
+    fn all_done(&self, picture: &Picture) -> bool {
+        self.steps(picture).iter().all(|s| self.cursor.done.contains(s))
+    }
+
+    /// Begins with the logs of steps that were placed, ends those of attempts that are no longer
+    /// the newest, and passes over steps that never ran.
+    fn open_strands(&mut self, picture: &Picture, out: &mut Vec<u8>) {
+        for step in self.steps(picture) {
+            if self.cursor.done.contains(&step) {
+                continue;
+            }
+            let log = self.log_of(picture, step);
+            let Some((attempt, fence)) = log.attempt() else {
+                if log == StepLog::Never {
+                    self.end(picture, step, 0, true, out);
+                }
+                continue;
+            };
+            match self.strands.get(&step).map(|s| s.attempt) {
+                Some(open) if open == attempt => continue,
+                Some(_) => {
+                    self.end(picture, step, attempt, false, out);
+                    if self.single.is_some() {
+                        return;
+                    }
+                    self.cursor.done.remove(&step);
+                }
+                None => {}
+            }
+            let from = match self.cursor.at.get(&step) {
+                Some((at_attempt, offset)) if *at_attempt == attempt || *at_attempt == 0 => *offset,
+                _ => 0,
+            };
+            let id = LogId {
+                run: picture.definition.header.id.clone(),
+                step,
+                fence,
+            };
+            self.cursor.at.insert(step, (attempt, from));
+            self.turn.push_back(step);
+            self.strands.insert(
+                step,
+                Strand {
+                    attempt,
+                    reader: self.hub.reader(&id, from),
+                    framer: Framer::default(),
+                    moved: Instant::now(),
+                },
+            );
+        }
+    }
+
+    /// Takes a piece from the next strand that has one; ends strands that are whole. Answers
+    /// whether there was a piece.
+    async fn read_one(&mut self, picture: &Picture, out: &mut Vec<u8>) -> Result<bool, LogError> {
+        for _ in 0..self.turn.len() {
+            let Some(step) = self.turn.pop_front() else { break };
+            let Some(strand) = self.strands.get_mut(&step) else { continue };
+            let piece = strand.reader.next().await?;
+            let attempt = strand.attempt;
+            if let Some(bytes) = piece {
+                strand.moved = Instant::now();
+                self.turn.push_back(step);
+                self.frame(picture, step, &bytes, out);
+                return Ok(true);
+            }
+            let (at, moved) = (strand.reader.offset(), strand.moved);
+            match self.ending(picture, step, at, moved) {
+                Some(complete) => self.end(picture, step, attempt, complete, out),
+                None => self.turn.push_back(step),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a log of which nothing more is there has ended, and if so, whether it is whole.
+    fn ending(&self, picture: &Picture, step: usize, at: u64, moved: Instant) -> Option<bool> {
+        match self.log_of(picture, step) {
+            StepLog::Ended { total: Some(total), .. } if at >= total => Some(true),
+            StepLog::Ended { total: Some(_), .. } if self.live && moved.elapsed() < REST_WAIT => None,
+            StepLog::Ended { .. } => Some(false),
+            StepLog::NotYet | StepLog::Never | StepLog::Growing { .. } => None,
+        }
+    }
+
+    fn frame(&mut self, picture: &Picture, step: usize, bytes: &Bytes, out: &mut Vec<u8>) {
+        let Some(strand) = self.strands.get_mut(&step) else { return };
+        let before = strand.reader.offset() - bytes.len() as u64;
+        name_step(&mut self.named, picture, step, strand.attempt, before, out);
+        let (attempt, single, cursor) = (strand.attempt, self.single.is_some(), &mut self.cursor);
+        let ids = std::cell::RefCell::new(cursor);
+        strand.framer.push(out, before, bytes, |offset| {
+            if single {
+                return offset.to_string();
+            }
+            let mut cursor = ids.borrow_mut();
+            cursor.at.insert(step, (attempt, offset));
+            cursor.id()
+        });
+    }
+
+    /// No more of this step in this stream.
+    fn end(&mut self, picture: &Picture, step: usize, attempt: u32, complete: bool, out: &mut Vec<u8>) {
+        let (mut total, mut attempt) = (0, attempt);
+        if let Some(mut strand) = self.strands.remove(&step) {
+            attempt = strand.attempt;
+            total = strand.reader.offset();
+            let mut kept = Vec::new();
+            let (single, cursor) = (self.single.is_some(), &self.cursor);
+            strand.framer.finish(&mut kept, total, |offset| {
+                if single { offset.to_string() } else { cursor.id() }
+            });
+            if !kept.is_empty() {
+                name_step(&mut self.named, picture, step, attempt, total, out);
+                out.append(&mut kept);
+            }
+        } else if self.single.is_none() && complete {
+            // A step that never ran: nothing to say in a stream of all steps.
+            self.cursor.done.insert(step);
+            return;
+        }
+        self.turn.retain(|s| *s != step);
+        self.cursor.at.remove(&step);
+        self.cursor.done.insert(step);
+        let id = if self.single.is_some() {
+            total.to_string()
+        } else {
+            self.cursor.id()
+        };
+        let end = EndEvent {
+            step: picture.name(step),
+            attempt,
+            total,
+            complete,
+        };
+        write_json(out, "end", Some(&id), &end);
+    }
+}
+
+fn name_step(
+    named: &mut Option<(usize, u32)>,
+    picture: &Picture,
+    step: usize,
+    attempt: u32,
+    offset: u64,
+    out: &mut Vec<u8>,
+) {
+    if named.replace((step, attempt)) != Some((step, attempt)) {
+        let event = StepEvent {
+            step: picture.name(step),
+            attempt,
+            offset,
+        };
+        write_json(out, "step", None, &event);
+    }
+}
+
+/// Waits until one of the strands may have more.
+async fn any_change(strands: &mut BTreeMap<usize, Strand>) {
+    if strands.is_empty() {
+        return std::future::pending().await;
+    }
+    select_all(strands.values_mut().map(|s| s.reader.changed().boxed())).await;
+}
+
+/// A part of a download: what is written before it, the log, and where it ends.
+pub(super) struct Part {
+    /// e.g. the step's name.
+    pub(super) heading: String,
+    /// Which log, if the step has one.
+    pub(super) log: Option<LogId>,
+    /// The first byte.
+    pub(super) from: u64,
+    /// The offset after the last byte; `None`: what is there when the part's turn comes.
+    pub(super) to: Option<u64>,
+}
+
+struct Download {
+    hub: LogHub,
+    parts: VecDeque<Part>,
+    reader: Option<(LogReader, u64)>,
+}
+
+/// The parts one after another as plain bytes.
+pub(super) fn download(
+    hub: LogHub,
+    parts: impl IntoIterator<Item = Part>,
+) -> impl Stream<Item = Result<Bytes, LogError>> + Send {
+    let download = Download {
+        hub,
+        parts: parts.into_iter().collect(),
+        reader: None,
+    };
+    unfold(Some(download), |download| async move {
+        let mut download = download?;
+        match download.next().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(download))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+}
+
+impl Download {
+    async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
+        loop {
+            if let Some((reader, to)) = self.reader.as_mut() {
+                let left = to.saturating_sub(reader.offset());
+                let piece = if left == 0 { None } else { reader.next().await? };
+                if let Some(bytes) = piece {
+                    let len = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    return Ok(Some(bytes.slice(..len)));
+                }
+                if left > 0 {
+                    return Err(LogError::Short {
+                        log: reader.id().clone(),
+                        offset: reader.offset(),
+                    });
+                }
+                self.reader = None;
+            }
+            let Some(part) = self.parts.pop_front() else {
+                return Ok(None);
+            };
+            if let Some(log) = part.log {
+                let reader = self.hub.reader(&log, part.from);
+                let to = match part.to {
+                    Some(to) => to,
+                    None => reader.len().await?,
+                };
+                self.reader = Some((reader, to));
+            }
+            if !part.heading.is_empty() {
+                return Ok(Some(Bytes::from(part.heading)));
+            }
+        }
+    }
+}
+
+/// Where the newest attempts' logs of a run stand, as parts of a download.
+pub(super) fn parts_of(picture: &Arc<Picture>) -> Vec<Part> {
+    (0..picture.steps.len())
+        .map(|step| {
+            let name = picture.name(step);
+            let heading = match &picture.steps[step] {
+                StepLog::NotYet => format!("==> {name}: not started yet <==\n"),
+                StepLog::Never => format!("==> {name}: did not run <==\n"),
+                StepLog::Growing { attempt, .. } => format!("==> {name}, attempt {attempt}, still running <==\n"),
+                StepLog::Ended { attempt, .. } => format!("==> {name}, attempt {attempt} <==\n"),
+            };
+            Part {
+                heading,
+                log: picture.log(step),
+                from: 0,
+                to: None,
+            }
+        })
+        .collect()
+}
