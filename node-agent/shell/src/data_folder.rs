@@ -1,0 +1,150 @@
+//! The agent's data folder: what lies where in it, the lock on it, and the node's id.
+//!
+//! | path | what |
+//! |---|---|
+//! | `lock` | held by the agent that runs |
+//! | `node-id` | made once |
+//! | `journal/` | one file for each allocation |
+//! | `alloc/<alloc>/` | `upper`, `work`, `log`, `exit.json`, `layers.json` |
+//! | `trash/` | what is being removed |
+//! | `reserve` | given up when the disk is full, so that the journal can still be written |
+//!
+//! Not here: the stores of images, checkouts and mirrors, which have folders of their own beside.
+
+use crate::config::AgentError;
+use model::{AllocId, NodeId};
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The data folder of the agent that holds its lock.
+#[derive(Debug)]
+pub(crate) struct DataFolder {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if it is not there, and takes it for this agent alone.
+    pub(crate) fn open(root: &Path) -> Result<Self, AgentError> {
+        for part in ["", "journal", "alloc", "trash"] {
+            make_private(&root.join(part))?;
+        }
+        let path = root.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(AgentError::io(&path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(AgentError::InUse { path: root.to_owned() }),
+            Err(TryLockError::Error(cause)) => return Err(AgentError::Io { path, cause }),
+        }
+        let root = root.canonicalize().map_err(AgentError::io(root))?;
+        Ok(Self { root, _lock: lock })
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    pub(crate) fn allocs(&self) -> PathBuf {
+        self.root.join("alloc")
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn alloc(&self, alloc: &AllocId) -> AllocFolder {
+        AllocFolder(self.allocs().join(alloc.as_str()))
+    }
+
+    /// The node's id: read, or made now. One that is damaged is an error: a node that changes its
+    /// id would lose its allocations.
+    pub(crate) fn node_id(&self) -> Result<NodeId, AgentError> {
+        let path = self.root.join("node-id");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => NodeId::new(text.trim()).map_err(|e| AgentError::Setting {
+                setting: "data_dir",
+                message: format!(
+                    "{}: {e}; restore the file, or remove the whole data folder",
+                    path.display()
+                ),
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let id = format!("n{}", ulid::Ulid::generate().to_string().to_lowercase());
+                write_durably(&path, id.as_bytes()).map_err(AgentError::io(&path))?;
+                Ok(NodeId::new(id).expect("a letter and a ULID are a legal id"))
+            }
+            Err(cause) => Err(AgentError::Io { path, cause }),
+        }
+    }
+}
+
+/// The folder of one allocation.
+#[derive(Debug, Clone)]
+pub(crate) struct AllocFolder(pub(crate) PathBuf);
+
+impl AllocFolder {
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
+
+    pub(crate) fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    pub(crate) fn exit(&self) -> PathBuf {
+        self.0.join("exit.json")
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.0.join("layers.json")
+    }
+}
+
+fn make_private(path: &Path) -> Result<(), AgentError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(AgentError::io(path))
+}
+
+/// Replaces a file so that after a crash the old or the new bytes stand, never a part.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let written = write_synced(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(e) = written {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(e);
+    }
+    sync_parent(path)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes a rename or removal in the folder of `path` durable.
+pub(crate) fn sync_parent(path: &Path) -> std::io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}

@@ -1,0 +1,98 @@
+//! The environment of a step's processes.
+//!
+//! Later ones win: a default `PATH`, the image's, the step's own (those of the pipeline merged in by
+//! the compiler), the run's variables, and last what BuildFlow says of itself.
+//!
+//! Not here: `HOME` and `HOSTNAME`, which the sandbox fills in where they are missing.
+
+use model::StepDef;
+use node_agent::Work;
+use std::collections::BTreeMap;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The whole environment, in order of names.
+pub(crate) fn environment(work: &Work, image_env: &[String]) -> Vec<(String, String)> {
+    let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
+    for pair in image_env {
+        if let Some((name, value)) = pair.split_once('=')
+            && !name.is_empty()
+        {
+            env.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    if let Work::Step { def, variables, .. } = work {
+        env.extend(def.env.clone());
+        env.extend(variables.clone());
+    }
+    env.extend(own(work));
+    env.into_iter().collect()
+}
+
+/// What BuildFlow says of itself. A name is always set, so that `set -u` does no harm.
+fn own(work: &Work) -> Vec<(String, String)> {
+    let Work::Step {
+        run,
+        run_number,
+        team,
+        pipeline,
+        stage,
+        attempt,
+        def,
+        source,
+        ..
+    } = work
+    else {
+        return Vec::new();
+    };
+    let pairs = [
+        ("CI", "true".to_owned()),
+        ("BUILDFLOW", "true".to_owned()),
+        ("BUILDFLOW_RUN_ID", run.to_string()),
+        ("BUILDFLOW_RUN_NUMBER", run_number.to_string()),
+        ("BUILDFLOW_TEAM", team.to_string()),
+        ("BUILDFLOW_PIPELINE", pipeline.to_string()),
+        ("BUILDFLOW_STAGE", stage.clone()),
+        ("BUILDFLOW_STEP", def.name.to_string()),
+        ("BUILDFLOW_ATTEMPT", attempt.to_string()),
+        ("BUILDFLOW_IDEMPOTENCY_KEY", format!("{run}-{}", def.name)),
+        ("BUILDFLOW_BRANCH", source.branch().unwrap_or_default().to_owned()),
+        ("BUILDFLOW_TAG", source.tag().unwrap_or_default().to_owned()),
+        ("BUILDFLOW_COMMIT", source.commit.clone()),
+        ("BUILDFLOW_REF", source.git_ref.clone()),
+        ("BUILDFLOW_EVENT", source.event.as_str().to_owned()),
+        ("BUILDFLOW_CPUS", cpus(def).to_string()),
+    ];
+    pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
+/// Whole CPUs that the step may keep busy, at least one.
+fn cpus(def: &StepDef) -> u64 {
+    def.resources.cpu_millis.div_ceil(1000).max(1)
+}
+
+/// The host name inside the container: the step's, in the letters that a host name may have.
+pub(crate) fn hostname(def: &StepDef) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' || c == '-' {
+            c
+        } else {
+            '-'
+        }
+    };
+    def.name.as_str().chars().map(plain).collect()
+}
+
+/// Where the step's shell starts.
+pub(crate) fn cwd(def: &StepDef) -> String {
+    let joined = if def.working_directory.starts_with('/') {
+        def.working_directory.clone()
+    } else {
+        format!("/workspace/{}", def.working_directory)
+    };
+    let parts: Vec<&str> = joined
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    format!("/{}", parts.join("/"))
+}

@@ -1,0 +1,134 @@
+//! The journal: one JSON file for each allocation, replaced as a whole and durably.
+//!
+//! Not here: what stands in an entry and when it is written (`node_agent::Entry`).
+
+use crate::config::AgentError;
+use crate::data_folder::{sync_parent, write_durably};
+use model::AllocId;
+use node_agent::{Entry, Order, Progress, Work};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Bytes that are kept free for the journal: what a hundred entries of large steps take.
+const RESERVE_BYTES: usize = 16 << 20;
+
+/// The largest entry that is read: a step's definition of 2 MiB, escaped at its worst.
+const ENTRY_BYTES_MAX: u64 = 32 << 20;
+
+/// The folder of entries.
+#[derive(Debug, Clone)]
+pub(crate) struct Journal {
+    folder: PathBuf,
+    reserve: PathBuf,
+}
+
+/// What one file of the journal holds.
+#[derive(Debug)]
+pub(crate) enum Read {
+    Entry(Box<Entry>),
+    /// Damaged. The entry names the allocation, and nothing of its order.
+    Damaged {
+        entry: Box<Entry>,
+        message: String,
+    },
+}
+
+impl Journal {
+    pub(crate) fn new(folder: PathBuf, reserve: PathBuf) -> Self {
+        Self { folder, reserve }
+    }
+
+    /// Every entry. Files that do not name an allocation are removed. Blocking.
+    pub(crate) fn read_all(&self) -> Result<Vec<Read>, AgentError> {
+        let mut entries = Vec::new();
+        for file in std::fs::read_dir(&self.folder).map_err(AgentError::io(&self.folder))? {
+            let path = file.map_err(AgentError::io(&self.folder))?.path();
+            match alloc_of(&path) {
+                Some(alloc) => entries.push(read_entry(&path, &alloc)),
+                None => {
+                    tracing::warn!(path = %path.display(), "journal holds a file that is not ours");
+                    let _ = std::fs::remove_file(&path);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Replaces an allocation's entry; it survives a crash once this returns. On a full disk the
+    /// reserve is given up for it. Blocking.
+    pub(crate) fn write(&self, entry: &Entry) -> io::Result<()> {
+        let bytes = serde_json::to_vec(entry).map_err(io::Error::other)?;
+        let path = self.path(&entry.order.alloc);
+        match write_durably(&path, &bytes) {
+            Err(e) if is_full(&e) && std::fs::remove_file(&self.reserve).is_ok() => {
+                tracing::warn!("disk is full; the reserve is given up for the journal");
+                write_durably(&path, &bytes)
+            }
+            written => written,
+        }
+    }
+
+    /// Removes an entry, durably. No error if it is not there. Blocking.
+    pub(crate) fn remove(&self, alloc: &AllocId) -> io::Result<()> {
+        let path = self.path(alloc);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => sync_parent(&path),
+        }
+    }
+
+    /// Sets the reserve aside (again) if there is room. Blocking.
+    pub(crate) fn reserve(&self) {
+        let there = std::fs::metadata(&self.reserve).is_ok_and(|m| m.len() == RESERVE_BYTES as u64);
+        if !there && std::fs::write(&self.reserve, vec![0; RESERVE_BYTES]).is_err() {
+            let _ = std::fs::remove_file(&self.reserve);
+        }
+    }
+
+    fn path(&self, alloc: &AllocId) -> PathBuf {
+        self.folder.join(format!("{alloc}.json"))
+    }
+}
+
+/// True when the error says that a disk or a quota is full.
+pub(crate) fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn alloc_of(path: &Path) -> Option<AllocId> {
+    AllocId::new(path.file_name()?.to_str()?.strip_suffix(".json")?).ok()
+}
+
+fn read_entry(path: &Path, alloc: &AllocId) -> Read {
+    let decoded =
+        read_bounded(path).and_then(|bytes| serde_json::from_slice::<Entry>(&bytes).map_err(io::Error::other));
+    let message = match decoded {
+        Ok(entry) if entry.order.alloc == *alloc => return Read::Entry(Box::new(entry)),
+        Ok(entry) => format!("it is about {}", entry.order.alloc),
+        Err(e) => e.to_string(),
+    };
+    let message = format!("the agent's journal entry {} is damaged: {message}", path.display());
+    let order = Order {
+        alloc: alloc.clone(),
+        fence: alloc.parts().map(|(_, _, fence)| fence).unwrap_or_default(),
+        stop: None,
+        work: Box::new(Work::Unreadable {
+            message: message.clone(),
+        }),
+    };
+    let entry = Box::new(Entry {
+        order,
+        boot_id: String::new(),
+        progress: Progress::Accepted,
+    });
+    Read::Damaged { entry, message }
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(ENTRY_BYTES_MAX)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
