@@ -1,1 +1,53 @@
-//! scheduler
+//! Decides what happens to every step: a view of the cluster goes in with the time, proposals come out.
+//!
+//! The view ([`Cluster`]) is built from the live store's records, whatever their order of arrival.
+//! [`Cluster::plan`] proposes a closed list of [`Action`]s and reserves what they need;
+//! [`Cluster::verify`] checks each again on the newest view and turns it into a [`Change`], a
+//! guarded write; the shell commits it and answers with [`Cluster::confirm`] or
+//! [`Cluster::refuse`]. [`Cluster::explain`] says why a step is where it is, or why not yet.
+//!
+//! Not here: the store, election, watches, timers, logging, clocks and chance. Nothing depends on
+//! the order of a hash map, so the same inputs give the same plan.
+
+mod action;
+mod cluster;
+mod explain;
+mod fit;
+mod fold;
+mod node;
+mod plan;
+mod queue;
+mod run;
+mod sanity;
+mod settle;
+mod shape;
+mod slot;
+
+pub use action::{
+    Action, Change, Expect, Plan, Proposal, Refusal, Refused, SeenAlloc, StepWrite, Ticket, Transition, Verified, Write,
+};
+pub use cluster::{Cluster, Malformed, Taken};
+pub use explain::{Explanation, NodeCounts, Verdict};
+pub use fold::{Folded, fold};
+pub use sanity::Breach;
+
+/// The most actions of one plan: what one batch of the store may hold. The rest follows in the
+/// next plan at once ([`Plan::more`]).
+pub const PLAN_ACTIONS_MAX: usize = 1_000;
+
+/// The most deleted keys whose revision is remembered, so that a late or repeated older change
+/// does not bring them back. Watches deliver in order and repeat a few seconds at most.
+pub const TOMBSTONES_MAX: usize = 65_536;
+
+/// The most malformed records whose reason is kept for reports; more are kept out all the same.
+pub const MALFORMED_MAX: usize = 1_000;
+
+/// The most label selectors whose matching nodes are remembered; they are found anew beyond it.
+pub const SELECTORS_MAX: usize = 1_024;
+
+/// How long a cancel request waits for a run that is not there, milliseconds: its trigger may
+/// still be in the inbox, where fetching a large repository takes its time.
+pub const UNKNOWN_RUN_WAIT_MS: u64 = 600_000;
+
+/// The newest format of the store that this release may write to.
+pub const STORE_FORMAT: u32 = 1;

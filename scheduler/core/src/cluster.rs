@@ -1,0 +1,517 @@
+//! The view: everything the scheduler knows, kept up by single changes of the store's keys.
+//!
+//! Each key remembers the revision of its newest change, so changes may arrive in any order and
+//! any number of times: a step's record before its run's header, an allocation before its node.
+//! A record that cannot be read, or stands under a key that contradicts it, is kept out of every
+//! decision and its reason reported. What follows from the records (progress, queue, room) is
+//! brought up to date by [`Cluster::refresh`], once for many changes.
+//!
+//! Not here: decisions ([`crate::plan`]) and their results ([`crate::settle`]).
+
+use crate::action::{Action, Expect, Ticket};
+use crate::node::{Grant, Nodes};
+use crate::queue::{Queue, Shares};
+use crate::run::{LiveRun, Run};
+use crate::slot::{Held, Slot};
+use crate::{MALFORMED_MAX, TOMBSTONES_MAX};
+use model::key::{self, RunKey};
+use model::{
+    AllocId, Allocation, ClusterVersion, DefChunk, NodeId, NodeRecord, Observed, Record, Request, RequestKind,
+    RunHeader, RunId, SessionRecord, StepRecord, StepStatus, TeamName,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is now part of the view.
+    New,
+    /// It was known, or a newer one was.
+    Stale,
+    /// The key is none that the scheduler looks at.
+    Foreign,
+}
+
+/// A record that is kept out of every decision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the record under `{key}` is kept out: {reason}")]
+pub struct Malformed {
+    /// Where it stands.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// An allocation and the team that it is charged to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct AllocState {
+    pub(crate) slot: Slot<Allocation>,
+    pub(crate) team: Option<TeamName>,
+}
+
+/// A proposal that waits for its answer, and the team that its reservation is charged to.
+#[derive(Debug, Clone)]
+pub(crate) struct InFlight {
+    pub(crate) action: Arc<Action>,
+    pub(crate) team: Option<TeamName>,
+}
+
+/// The scheduler's view of the cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
+    pub(crate) version: Slot<ClusterVersion>,
+    pub(crate) runs: BTreeMap<Arc<RunId>, Run>,
+    pub(crate) nodes: Nodes,
+    pub(crate) allocs: BTreeMap<AllocId, AllocState>,
+    pub(crate) reports: BTreeMap<AllocId, Slot<Observed>>,
+    pub(crate) requests: BTreeMap<String, Slot<Request>>,
+    /// Runs that are to be cancelled, by the requests that say so.
+    pub(crate) cancels: BTreeMap<RunId, BTreeSet<String>>,
+    pub(crate) queue: Queue,
+    pub(crate) shares: Shares,
+    /// Runs of which something has changed since the last refresh.
+    pub(crate) changed_runs: BTreeSet<Arc<RunId>>,
+    /// Runs with steps that can never start and are not yet recorded so.
+    pub(crate) doomed_runs: BTreeSet<Arc<RunId>>,
+    /// Allocations whose order, report or step has changed since they were last looked at.
+    pub(crate) changed_allocs: BTreeSet<AllocId>,
+    pub(crate) in_flight: BTreeMap<Ticket, InFlight>,
+    pub(crate) busy_allocs: BTreeSet<AllocId>,
+    pub(crate) busy_requests: BTreeSet<String>,
+    pub(crate) last_ticket: u64,
+    malformed: BTreeMap<String, String>,
+    tombstones: VecDeque<(String, u64)>,
+}
+
+/// The bytes under a key as a record that agrees with its key.
+fn read<R: Record>(value: Option<&[u8]>, agrees: impl Fn(&R) -> bool) -> (Held<R>, Option<String>) {
+    let Some(bytes) = value else {
+        return (Held::Absent, None);
+    };
+    match model::decode::<R>(bytes) {
+        Ok(record) if agrees(&record) => (Held::Present(record), None),
+        Ok(_) => (Held::Malformed, Some("it contradicts its own key".to_owned())),
+        Err(cause) => (Held::Malformed, Some(cause.to_string())),
+    }
+}
+
+fn node_id(text: &str) -> Option<NodeId> {
+    NodeId::new(text).ok()
+}
+
+impl Cluster {
+    /// A view that knows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one change of the store: the key's new bytes, or `None` when it was removed.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the record cannot be used; the view then treats the key as damaged.
+    pub fn on_change(&mut self, key: &str, value: Option<&[u8]>, revision: u64) -> Result<Taken, Malformed> {
+        let Some((taken, fault)) = self.dispatch(key, value, revision) else {
+            return Ok(Taken::Foreign);
+        };
+        if !taken {
+            return Ok(Taken::Stale);
+        }
+        self.malformed.remove(key);
+        if value.is_none() {
+            self.bury(key, revision);
+        }
+        let Some(reason) = fault else {
+            return Ok(Taken::New);
+        };
+        if self.malformed.len() < MALFORMED_MAX {
+            self.malformed.insert(key.to_owned(), reason.clone());
+        }
+        let key = key.to_owned();
+        Err(Malformed { key, reason })
+    }
+
+    /// Whether the change was taken, and what is wrong with its record; `None` for a foreign key.
+    fn dispatch(&mut self, key: &str, value: Option<&[u8]>, revision: u64) -> Option<(bool, Option<String>)> {
+        if key.starts_with(key::RUNS) {
+            return self.dispatch_run(key::parse_run(key)?, value, revision);
+        }
+        if let Some(rest) = key.strip_prefix(key::ALLOCS) {
+            let (node, alloc) = rest.split_once('/')?;
+            let (node, id) = (node_id(node)?, AllocId::new(alloc).ok()?);
+            let (held, fault) = read(value, |a: &Allocation| {
+                a.node == node && a.id == id && is_named_by_parts(a)
+            });
+            return Some((self.on_alloc(&node, &id, held, revision), fault));
+        }
+        if let Some(alloc) = key.strip_prefix(key::OBSERVED) {
+            let id = AllocId::new(alloc).ok()?;
+            let (held, fault) = read(value, |o: &Observed| o.alloc == id);
+            return Some((self.on_observed(&id, held, revision), fault));
+        }
+        if let Some(node) = key.strip_prefix(key::NODES) {
+            let id = node_id(node)?;
+            let (held, fault) = read(value, |n: &NodeRecord| n.id == id);
+            return Some((self.on_node(&id, held, revision), fault));
+        }
+        if let Some(node) = key.strip_prefix(key::SESSIONS) {
+            let id = node_id(node)?;
+            let (held, fault) = read(value, |s: &SessionRecord| s.node == id);
+            return Some((self.on_session(&id, held, revision), fault));
+        }
+        if let Some(id) = key.strip_prefix(key::REQUESTS) {
+            let (held, fault) = read(value, |_: &Request| true);
+            return Some((self.on_request(id, held, revision), fault));
+        }
+        if key == key::CLUSTER_VERSION {
+            let (held, fault) = read(value, |_: &ClusterVersion| true);
+            return Some((self.on_version(held, revision), fault));
+        }
+        None
+    }
+
+    fn dispatch_run(&mut self, key: RunKey, value: Option<&[u8]>, revision: u64) -> Option<(bool, Option<String>)> {
+        let (taken, fault) = match key {
+            RunKey::Header(run) => {
+                let (held, fault) = read(value, |h: &RunHeader| h.id == run);
+                (self.on_header(&run, held, revision), fault)
+            }
+            RunKey::Def(run, chunk) => {
+                if !self.wants_chunk(&run) {
+                    return Some((false, None));
+                }
+                let (held, fault) = read(value, |_: &DefChunk| true);
+                (self.on_def_chunk(&run, chunk, held, revision), fault)
+            }
+            RunKey::Step(run, step) => {
+                let (held, fault) = read(value, |_: &StepRecord| true);
+                (self.on_step(&run, step, held, revision), fault)
+            }
+        };
+        Some((taken, fault))
+    }
+
+    fn live(&mut self, run: &RunId) -> Option<&mut LiveRun> {
+        if !self.runs.contains_key(run) {
+            self.runs.insert(Arc::new(run.clone()), Run::Live(Box::default()));
+        }
+        match self.runs.get_mut(run)? {
+            Run::Live(live) => Some(live),
+            Run::Finished(_) => None,
+        }
+    }
+
+    /// False when the run's definition has been read already, or is not needed any more.
+    #[must_use]
+    pub fn wants_chunk(&self, run: &RunId) -> bool {
+        match self.runs.get(run) {
+            None => true,
+            Some(Run::Live(live)) => live.definition == crate::run::Definition::Incomplete,
+            Some(Run::Finished(_)) => false,
+        }
+    }
+
+    pub(crate) fn mark_run(&mut self, run: &RunId) {
+        if let Some((run, _)) = self.runs.get_key_value(run) {
+            self.changed_runs.insert(Arc::clone(run));
+        }
+    }
+
+    /// A run's header came or went.
+    pub(crate) fn on_header(&mut self, run: &RunId, held: Held<RunHeader>, revision: u64) -> bool {
+        if let Some(Run::Finished(finished)) = self.runs.get(run) {
+            if held != Held::Absent || revision <= finished.header_revision {
+                return false;
+            }
+            self.runs.insert(Arc::new(run.clone()), Run::Live(Box::default()));
+        }
+        let taken = self.live(run).is_some_and(|live| live.take_header(held, revision));
+        if taken {
+            self.charge_allocs_of(run);
+            self.mark_run(run);
+        }
+        taken
+    }
+
+    /// A chunk of a run's definition came or went.
+    pub(crate) fn on_def_chunk(&mut self, run: &RunId, chunk: usize, held: Held<DefChunk>, revision: u64) -> bool {
+        let taken = self
+            .live(run)
+            .is_some_and(|live| live.take_chunk(chunk, held, revision));
+        if taken {
+            self.mark_run(run);
+        }
+        taken
+    }
+
+    /// A step's record came or went.
+    pub(crate) fn on_step(&mut self, run: &RunId, step: usize, held: Held<StepRecord>, revision: u64) -> bool {
+        let taken = self.live(run).is_some_and(|live| live.take_step(step, held, revision));
+        if taken {
+            self.mark_run(run);
+            self.mark_allocs(&format!("{run}-{step}-"));
+        }
+        taken
+    }
+
+    /// A node registered or was removed.
+    pub(crate) fn on_node(&mut self, node: &NodeId, held: Held<NodeRecord>, revision: u64) -> bool {
+        self.nodes.take_record(node, held, revision)
+    }
+
+    /// A node's stream came or went.
+    pub(crate) fn on_session(&mut self, node: &NodeId, held: Held<SessionRecord>, revision: u64) -> bool {
+        self.nodes.take_session(node, held, revision)
+    }
+
+    /// An order came, changed or went.
+    pub(crate) fn on_alloc(&mut self, node: &NodeId, id: &AllocId, held: Held<Allocation>, revision: u64) -> bool {
+        let state = self.allocs.entry(id.clone()).or_default();
+        if state.slot.get().is_some_and(|a| a.node != *node) {
+            // An id holds its fence, so the same id on a second node was not written by a leader.
+            return false;
+        }
+        let Some(old) = state.slot.take(held, revision) else {
+            return false;
+        };
+        let old_team = state.team.take();
+        let new = state.slot.get().map(|a| (Grant::one(&a.resources), a.run.clone()));
+        if let Held::Present(old) = old {
+            self.nodes.drop_used(&old.node, &Grant::one(&old.resources));
+            if let Some(team) = &old_team {
+                self.shares.subtract(team, &old.resources);
+            }
+        }
+        if let Some((grant, run)) = new {
+            self.nodes.add_used(node, &grant);
+            self.charge(id, &run);
+        }
+        self.changed_allocs.insert(id.clone());
+        true
+    }
+
+    /// A report came, changed or went.
+    pub(crate) fn on_observed(&mut self, id: &AllocId, held: Held<Observed>, revision: u64) -> bool {
+        let taken = self
+            .reports
+            .entry(id.clone())
+            .or_default()
+            .take(held, revision)
+            .is_some();
+        if taken {
+            self.changed_allocs.insert(id.clone());
+        }
+        taken
+    }
+
+    /// A request came or went.
+    pub(crate) fn on_request(&mut self, id: &str, held: Held<Request>, revision: u64) -> bool {
+        let slot = self.requests.entry(id.to_owned()).or_default();
+        let Some(old) = slot.take(held, revision) else {
+            return false;
+        };
+        let new = slot.get().map(|r| r.what.clone());
+        if let Held::Present(old) = old {
+            let RequestKind::Cancel { run } = old.what;
+            if let Some(ids) = self.cancels.get_mut(&run) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    self.cancels.remove(&run);
+                }
+            }
+            self.mark_run(&run);
+        }
+        if let Some(RequestKind::Cancel { run }) = new {
+            self.mark_run(&run);
+            self.cancels.entry(run).or_default().insert(id.to_owned());
+        }
+        true
+    }
+
+    /// The cluster's format and epoch came.
+    pub(crate) fn on_version(&mut self, held: Held<ClusterVersion>, revision: u64) -> bool {
+        self.version.take(held, revision).is_some()
+    }
+
+    fn team_of(&self, run: &RunId) -> Option<&TeamName> {
+        match self.runs.get(run)? {
+            Run::Live(live) => Some(&live.header.get()?.team),
+            Run::Finished(_) => None,
+        }
+    }
+
+    /// Counts an allocation to its run's team, once the run is known.
+    fn charge(&mut self, id: &AllocId, run: &RunId) {
+        let Some(team) = self.team_of(run).cloned() else { return };
+        let Some(state) = self.allocs.get_mut(id) else { return };
+        let (None, Some(alloc)) = (&state.team, state.slot.get()) else {
+            return;
+        };
+        self.shares.add(&team, &alloc.resources);
+        state.team = Some(team);
+    }
+
+    fn charge_allocs_of(&mut self, run: &RunId) {
+        for id in self.alloc_ids(&format!("{run}-")) {
+            self.charge(&id, run);
+        }
+    }
+
+    /// Has the allocations and reports whose ids begin so looked at again.
+    pub(crate) fn mark_allocs(&mut self, prefix: &str) {
+        let ids = self.alloc_ids(prefix);
+        self.changed_allocs.extend(ids);
+    }
+
+    /// The allocations and reports whose ids begin so. Ids begin with their run and step.
+    fn alloc_ids(&self, prefix: &str) -> Vec<AllocId> {
+        let Ok(first) = AllocId::new(prefix) else {
+            return Vec::new();
+        };
+        let matches = |id: &&AllocId| id.as_str().starts_with(prefix);
+        let orders = self.allocs.range(&first..).map(|(id, _)| id).take_while(matches);
+        let reports = self.reports.range(&first..).map(|(id, _)| id).take_while(matches);
+        orders.chain(reports).cloned().collect()
+    }
+
+    /// Remembers a removed key for a while, so that an older change does not bring it back.
+    pub(crate) fn bury(&mut self, key: &str, revision: u64) {
+        self.tombstones.push_back((key.to_owned(), revision));
+        while self.tombstones.len() > TOMBSTONES_MAX {
+            if let Some((key, revision)) = self.tombstones.pop_front() {
+                self.forget(&key, revision);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &str, revision: u64) {
+        fn is_gone<T>(slot: &Slot<T>, revision: u64) -> bool {
+            slot.is_absent() && slot.revision() == revision
+        }
+        if let Some(rest) = key.strip_prefix(key::ALLOCS) {
+            let id = rest.split_once('/').and_then(|(_, id)| AllocId::new(id).ok());
+            if let Some(id) = id.filter(|id| self.allocs.get(id).is_some_and(|s| is_gone(&s.slot, revision))) {
+                self.allocs.remove(&id);
+            }
+        } else if let Some(id) = key.strip_prefix(key::OBSERVED).and_then(|id| AllocId::new(id).ok()) {
+            if self.reports.get(&id).is_some_and(|s| is_gone(s, revision)) {
+                self.reports.remove(&id);
+            }
+        } else if let Some(id) = key.strip_prefix(key::REQUESTS) {
+            if self.requests.get(id).is_some_and(|s| is_gone(s, revision)) {
+                self.requests.remove(id);
+            }
+        } else if let Some(RunKey::Header(run)) = key::parse_run(key) {
+            if matches!(self.runs.get(&run), Some(Run::Live(live)) if is_gone(&live.header, revision)) {
+                self.dequeue_all(&run);
+                self.runs.remove(&run);
+            }
+        } else if let Some(node) = key.strip_prefix(key::NODES).or_else(|| key.strip_prefix(key::SESSIONS))
+            && let Some(node) = node_id(node)
+        {
+            self.nodes.forget(&node);
+        }
+    }
+
+    /// Brings everything that follows from the records up to date.
+    pub(crate) fn refresh(&mut self) {
+        self.nodes.refresh();
+        for run in std::mem::take(&mut self.changed_runs) {
+            self.refresh_run(&run);
+        }
+    }
+
+    fn refresh_run(&mut self, id: &Arc<RunId>) {
+        let cancelled = self.cancels.contains_key(&**id);
+        let Some(Run::Live(run)) = self.runs.get_mut(id) else {
+            return;
+        };
+        let progress = run
+            .def()
+            .map(|(def, _)| pipeline::progress::Progress::of(def, &run.records));
+        let open = run.header.get().is_some() && !cancelled && run.damage().is_none();
+        let ready = progress.iter().filter(|_| open).flat_map(|p| p.ready().iter().copied());
+        let wanted: BTreeSet<usize> = ready.filter(|step| !run.busy.contains(step)).collect();
+        let doomed = open && progress.as_ref().is_some_and(|p| !p.skips().is_empty());
+        run.progress = progress;
+        let before = std::mem::replace(&mut run.queued, wanted.clone());
+        if let (Some((_, shapes)), Some(header)) = (run.def(), run.header.get()) {
+            for step in before.difference(&wanted) {
+                self.queue.remove(&header.team, &shapes[*step], &run.age(id, *step));
+            }
+            for step in wanted.difference(&before) {
+                self.queue.insert(&header.team, &shapes[*step], run.age(id, *step));
+            }
+        }
+        if doomed {
+            self.doomed_runs.insert(Arc::clone(id));
+        } else {
+            self.doomed_runs.remove(id);
+        }
+        if let Some(finished) = run.finished() {
+            self.runs.insert(Arc::clone(id), Run::Finished(finished));
+            self.mark_allocs(&format!("{id}-"));
+        }
+    }
+
+    fn dequeue_all(&mut self, id: &RunId) {
+        let waiting = self.queue.iter().filter(|(_, _, age)| *age.run == *id);
+        let waiting: Vec<_> = waiting.map(|(t, s, a)| (t.clone(), Arc::clone(s), a.clone())).collect();
+        for (team, shape, age) in waiting {
+            self.queue.remove(&team, &shape, &age);
+        }
+        self.doomed_runs.remove(id);
+    }
+
+    /// What the step's key holds, as far as the view knows.
+    pub(crate) fn step_expect(&self, run: &RunId, step: usize) -> Expect {
+        match self.runs.get(run) {
+            Some(Run::Live(live)) => live.steps.get(&step).map_or(Expect::Absent, Slot::expect),
+            Some(Run::Finished(finished)) => match finished.steps.get(step) {
+                Some(ended) => Expect::Revision(ended.revision),
+                None => Expect::Absent,
+            },
+            None => Expect::Absent,
+        }
+    }
+
+    /// Records that are kept out, with the reason, by key; at most [`MALFORMED_MAX`].
+    #[must_use]
+    pub fn malformed(&self) -> &BTreeMap<String, String> {
+        &self.malformed
+    }
+
+    /// How many steps are ready and wait for a node, as of the last plan.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The store's format and the cluster's epoch, once they are known.
+    #[must_use]
+    pub fn version(&self) -> Option<&ClusterVersion> {
+        self.version.get()
+    }
+
+    /// How many runs have not finished.
+    #[must_use]
+    pub fn live_runs(&self) -> usize {
+        self.runs.values().filter(|r| matches!(r, Run::Live(_))).count()
+    }
+
+    /// The status of a step; `None` when the run is not known, or not well enough. Readiness is as
+    /// of the last plan.
+    #[must_use]
+    pub fn status(&self, run: &RunId, step: usize) -> Option<StepStatus> {
+        match self.runs.get(run)? {
+            Run::Live(live) => live.status(step),
+            Run::Finished(finished) => finished.steps.get(step).map(|s| s.status),
+        }
+    }
+}
+
+/// The id of an order says which step it serves under which fence.
+fn is_named_by_parts(alloc: &Allocation) -> bool {
+    alloc.id.parts() == Some((alloc.run.clone(), alloc.step, alloc.fence))
+}

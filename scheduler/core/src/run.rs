@@ -1,0 +1,231 @@
+//! One run as the view knows it: its definition put together from chunks, its steps' records, and
+//! what follows from them. A run whose steps have all ended shrinks to a few bytes a step.
+
+use crate::queue::Age;
+use crate::shape::Shape;
+use crate::slot::{Held, Slot};
+use model::{DefChunk, Fence, RunDef, RunHeader, RunId, StepRecord, StepStatus};
+use pipeline::progress::{Progress, Records};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A run in either of its two forms.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Run {
+    Live(Box<LiveRun>),
+    Finished(FinishedRun),
+}
+
+/// What is left in memory of a run that has finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FinishedRun {
+    pub(crate) header_revision: u64,
+    pub(crate) steps: Box<[EndedStep]>,
+}
+
+/// What is left in memory of a step of a finished run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndedStep {
+    pub(crate) revision: u64,
+    pub(crate) fence: Fence,
+    pub(crate) status: StepStatus,
+}
+
+/// A run whose steps have not all ended, or of which only parts are known yet.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct LiveRun {
+    pub(crate) header: Slot<RunHeader>,
+    chunks: BTreeMap<usize, Slot<DefChunk>>,
+    pub(crate) definition: Definition,
+    /// The revisions of the step records.
+    pub(crate) steps: BTreeMap<usize, Slot<()>>,
+    /// The step records that can be read.
+    pub(crate) records: Records,
+    /// What follows from the definition and the records, as of the last refresh.
+    pub(crate) progress: Option<Progress>,
+    /// The steps that stand in the queue.
+    pub(crate) queued: BTreeSet<usize>,
+    /// The steps for which something is proposed and not yet committed.
+    pub(crate) busy: BTreeSet<usize>,
+}
+
+/// A run's definition.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) enum Definition {
+    /// The header or a chunk has not arrived.
+    #[default]
+    Incomplete,
+    /// Without what only a node needs.
+    Ready { def: RunDef, shapes: Vec<Arc<Shape>> },
+    /// It cannot be read: why.
+    Damaged(String),
+}
+
+impl LiveRun {
+    pub(crate) fn def(&self) -> Option<(&RunDef, &[Arc<Shape>])> {
+        match &self.definition {
+            Definition::Ready { def, shapes } => Some((def, shapes)),
+            Definition::Incomplete | Definition::Damaged(_) => None,
+        }
+    }
+
+    /// Takes a chunk of the definition, which is immutable: once it is read, chunks are not kept.
+    pub(crate) fn take_chunk(&mut self, chunk: usize, held: Held<DefChunk>, revision: u64) -> bool {
+        if self.definition != Definition::Incomplete {
+            return false;
+        }
+        let taken = self.chunks.entry(chunk).or_default().take(held, revision).is_some();
+        self.read_definition();
+        taken
+    }
+
+    /// Takes the header.
+    pub(crate) fn take_header(&mut self, held: Held<RunHeader>, revision: u64) -> bool {
+        let taken = self.header.take(held, revision).is_some();
+        if taken {
+            self.read_definition();
+        }
+        taken
+    }
+
+    /// Takes a step's record.
+    pub(crate) fn take_step(&mut self, step: usize, held: Held<StepRecord>, revision: u64) -> bool {
+        let (mark, record) = match held {
+            Held::Present(record) => (Held::Present(()), Some(record)),
+            Held::Absent => (Held::Absent, None),
+            Held::Malformed => (Held::Malformed, None),
+        };
+        let taken = self.steps.entry(step).or_default().take(mark, revision).is_some();
+        if taken {
+            match record {
+                Some(record) => self.records.insert(step, record),
+                None => self.records.remove(&step),
+            };
+        }
+        taken
+    }
+
+    fn read_definition(&mut self) {
+        let Some(header) = self.header.get() else { return };
+        if self.definition != Definition::Incomplete || header.error.is_some() {
+            return;
+        }
+        let slots: Vec<&Slot<DefChunk>> = (0..header.def_chunks).map_while(|n| self.chunks.get(&n)).collect();
+        if slots.len() < header.def_chunks || slots.iter().any(|s| s.is_absent()) {
+            return;
+        }
+        self.definition = match slots
+            .iter()
+            .map(|s| s.get().cloned())
+            .collect::<Option<Vec<DefChunk>>>()
+        {
+            Some(chunks) => read_chunks(&chunks, header.steps),
+            None => Definition::Damaged("a part of its definition cannot be read".to_owned()),
+        };
+        self.chunks.clear();
+    }
+
+    /// A step whose record cannot be read stops the whole run: placing around it could run it twice.
+    pub(crate) fn damage(&self) -> Option<String> {
+        if let Definition::Damaged(why) = &self.definition {
+            return Some(why.clone());
+        }
+        let damaged = self.steps.iter().find(|(_, slot)| slot.is_malformed());
+        damaged.map(|(step, _)| format!("the record of step {step} cannot be read"))
+    }
+
+    /// The step's status; `None` when it cannot be told yet.
+    pub(crate) fn status(&self, step: usize) -> Option<StepStatus> {
+        let recorded = self.records.get(&step).map(|r| r.status);
+        let derived = || self.progress.as_ref()?.statuses().get(step).copied();
+        recorded
+            .filter(|s| !matches!(s, StepStatus::Pending | StepStatus::Queued))
+            .or_else(derived)
+    }
+
+    /// How many steps the header promises; 0 while it has not arrived.
+    pub(crate) fn step_count(&self) -> usize {
+        self.header.get().map_or(0, |h| h.steps)
+    }
+
+    /// The small form, when every step has ended.
+    pub(crate) fn finished(&self) -> Option<FinishedRun> {
+        let header = self.header.get()?;
+        let count = if header.error.is_some() { 0 } else { header.steps };
+        if !self.busy.is_empty() || self.records.len() < count {
+            return None;
+        }
+        let ended = |step| {
+            let record = self.records.get(&step).filter(|r| r.status.is_terminal())?;
+            Some(EndedStep {
+                revision: self.steps.get(&step)?.revision(),
+                fence: record.fence,
+                status: record.status,
+            })
+        };
+        Some(FinishedRun {
+            header_revision: self.header.revision(),
+            steps: (0..count).map(ended).collect::<Option<Box<[EndedStep]>>>()?,
+        })
+    }
+
+    /// Where a step stands in the queue.
+    pub(crate) fn age(&self, run: &Arc<RunId>, step: usize) -> Age {
+        Age {
+            created_ms: self.header.get().map_or(0, |h| h.created_ms),
+            run: Arc::clone(run),
+            step,
+        }
+    }
+
+    /// When the step's needs were satisfied: the newest end among them, or the run's own creation.
+    pub(crate) fn ready_since_ms(&self, step: usize) -> u64 {
+        let created = self.header.get().map_or(0, |h| h.created_ms);
+        let needs = self
+            .def()
+            .and_then(|(def, _)| def.steps.get(step))
+            .map(|s| s.needs.as_slice());
+        let ends = needs
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|n| self.records.get(n)?.times.ended_ms);
+        ends.fold(created, u64::max)
+    }
+}
+
+/// Reads and checks a definition, and drops what only a node needs.
+fn read_chunks(chunks: &[DefChunk], steps: usize) -> Definition {
+    let mut def = match RunDef::from_chunks(chunks) {
+        Ok(def) => def,
+        Err(cause) => return Definition::Damaged(format!("its definition cannot be read: {cause}")),
+    };
+    if def.steps.len() != steps {
+        let found = def.steps.len();
+        return Definition::Damaged(format!("its definition has {found} steps, its header says {steps}"));
+    }
+    let count = def.steps.len();
+    if let Some((step, need)) = bad_need(&def) {
+        return Definition::Damaged(format!("step {step} needs step {need} of {count}"));
+    }
+    let mut known: BTreeSet<Arc<Shape>> = BTreeSet::new();
+    let mut shapes = Vec::with_capacity(count);
+    for step in &mut def.steps {
+        let shape = Shape::of(step);
+        let shape = known.get(&shape).cloned().unwrap_or_else(|| Arc::new(shape));
+        known.insert(Arc::clone(&shape));
+        shapes.push(shape);
+        step.before = Vec::new();
+        step.run = Vec::new();
+        step.after = Vec::new();
+        step.env = BTreeMap::new();
+        step.image = String::new();
+        step.labels = BTreeMap::new();
+    }
+    Definition::Ready { def, shapes }
+}
+
+fn bad_need(def: &RunDef) -> Option<(usize, usize)> {
+    let steps = def.steps.iter().enumerate();
+    let mut needs = steps.flat_map(|(step, s)| s.needs.iter().map(move |need| (step, *need)));
+    needs.find(|(step, need)| need == step || *need >= def.steps.len())
+}

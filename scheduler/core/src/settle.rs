@@ -1,0 +1,275 @@
+//! What becomes of a plan: each proposal is checked on the newest view, then confirmed or refused.
+//!
+//! A confirmed proposal changes the view as its writes changed the store, at the store's revision;
+//! when the watch repeats them they are stale. A refused one leaves the view as if it had never
+//! been proposed. Not here: the commit itself, and what a refusal makes the shell read again.
+
+use crate::action::{Action, Plan, Refusal, Refused, SeenAlloc, StepWrite, Ticket, Transition, Verified};
+use crate::cluster::{Cluster, InFlight};
+use crate::node::Grant;
+use crate::run::Run;
+use crate::slot::{Held, Slot};
+use model::{AllocId, Allocation, RunId, key};
+
+impl Cluster {
+    /// Checks every proposal of a plan on the newest view. What is refused is released at once.
+    pub fn verify(&mut self, plan: &Plan) -> (Vec<Verified>, Vec<Refused>) {
+        let (mut verified, mut refused) = (Vec::new(), Vec::new());
+        for proposal in &plan.proposals {
+            let ticket = proposal.ticket;
+            let standing = match self.in_flight.get(&ticket) {
+                Some(in_flight) => self.check(&in_flight.action).map(|()| in_flight.action.change()),
+                None => Err(Refusal::Unknown(ticket.0)),
+            };
+            match standing {
+                Ok(change) => verified.push(Verified { ticket, change }),
+                Err(refusal) => {
+                    self.refuse(ticket);
+                    refused.push(Refused { ticket, refusal });
+                }
+            }
+        }
+        (verified, refused)
+    }
+
+    fn check(&self, action: &Action) -> Result<(), Refusal> {
+        match action {
+            Action::Fold {
+                write,
+                alloc,
+                observed_revision,
+            } => {
+                self.check_step(write)?;
+                self.check_alloc(alloc)?;
+                self.check_report(&alloc.alloc, *observed_revision)
+            }
+            Action::End(write) => self.check_step(write),
+            Action::Stop { alloc, seen } => {
+                let slot = self.allocs.get(&alloc.id).map(|a| &a.slot);
+                let same = slot.is_some_and(|s| s.get().is_some() && s.revision() == *seen);
+                same.then_some(())
+                    .ok_or_else(|| Refusal::AllocChanged(alloc.id.clone()))
+            }
+            Action::Place {
+                write,
+                alloc,
+                node_revision,
+                session_revision,
+            } => {
+                self.check_step(write)?;
+                if self.cancels.contains_key(&write.run) {
+                    return Err(Refusal::RunCancelled(write.run.clone()));
+                }
+                self.check_node(alloc, *node_revision, *session_revision)
+            }
+            Action::DropRequest { id, seen, .. } => {
+                let same = self.requests.get(id).is_some_and(|s| s.revision() == *seen);
+                same.then_some(()).ok_or_else(|| Refusal::RequestChanged(id.clone()))
+            }
+            Action::Clean {
+                run,
+                step,
+                step_seen,
+                alloc,
+                observed,
+                ..
+            } => {
+                if self.step_expect(run, *step) != *step_seen {
+                    return Err(step_changed(run, *step));
+                }
+                alloc.iter().try_for_each(|a| self.check_alloc(a))?;
+                observed
+                    .iter()
+                    .try_for_each(|(id, revision)| self.check_report(id, *revision))
+            }
+        }
+    }
+
+    fn check_step(&self, write: &StepWrite) -> Result<(), Refusal> {
+        let same = self.step_expect(&write.run, write.step) == write.seen;
+        same.then_some(()).ok_or_else(|| step_changed(&write.run, write.step))
+    }
+
+    fn check_alloc(&self, seen: &SeenAlloc) -> Result<(), Refusal> {
+        let same = self
+            .allocs
+            .get(&seen.alloc)
+            .is_some_and(|a| a.slot.expect() == seen.seen);
+        same.then_some(())
+            .ok_or_else(|| Refusal::AllocChanged(seen.alloc.clone()))
+    }
+
+    fn check_report(&self, id: &AllocId, revision: u64) -> Result<(), Refusal> {
+        let same = self
+            .reports
+            .get(id)
+            .is_some_and(|r| !r.is_absent() && r.revision() == revision);
+        same.then_some(()).ok_or_else(|| Refusal::ReportChanged(id.clone()))
+    }
+
+    fn check_node(&self, alloc: &Allocation, record: u64, session: u64) -> Result<(), Refusal> {
+        let node = self.nodes.get(&alloc.node).filter(|n| n.usable().is_some());
+        let same = node.filter(|n| n.record.revision() == record && n.session.revision() == session);
+        let node = same.ok_or_else(|| Refusal::NodeChanged(alloc.node.clone()))?;
+        // The proposal itself is among what is reserved.
+        let granted = node.used.plus(&node.reserved);
+        let full = || Refusal::NodeFull(alloc.node.clone());
+        granted.within(&node.capacity()).then_some(()).ok_or_else(full)
+    }
+
+    /// The proposal was committed at `revision`: the view becomes what the store now is. Answers
+    /// the step's transition if it made one.
+    pub fn confirm(&mut self, ticket: Ticket, revision: u64) -> Option<Transition> {
+        let in_flight = self.in_flight.remove(&ticket)?;
+        self.release(&in_flight);
+        match &*in_flight.action {
+            Action::Fold { write, alloc, .. } => {
+                self.wrote(write, revision);
+                if write.record.status.is_terminal() {
+                    self.removed_alloc(alloc, revision);
+                    self.removed_report(&alloc.alloc, revision);
+                }
+                transition(write)
+            }
+            Action::End(write) => {
+                self.wrote(write, revision);
+                transition(write)
+            }
+            Action::Stop { alloc, .. } => {
+                self.on_alloc(
+                    &alloc.node,
+                    &alloc.id,
+                    Held::Present(Allocation::clone(alloc)),
+                    revision,
+                );
+                None
+            }
+            Action::Place { write, alloc, .. } => {
+                self.wrote(write, revision);
+                self.on_alloc(
+                    &alloc.node,
+                    &alloc.id,
+                    Held::Present(Allocation::clone(alloc)),
+                    revision,
+                );
+                transition(write)
+            }
+            Action::DropRequest { id, .. } => {
+                if self.on_request(id, Held::Absent, revision) {
+                    self.bury(&key::request(id), revision);
+                }
+                None
+            }
+            Action::Clean { alloc, observed, .. } => {
+                if let Some(alloc) = alloc {
+                    self.removed_alloc(alloc, revision);
+                }
+                if let Some((id, _)) = observed {
+                    self.removed_report(id, revision);
+                }
+                None
+            }
+        }
+    }
+
+    fn wrote(&mut self, write: &StepWrite, revision: u64) {
+        self.on_step(&write.run, write.step, Held::Present(write.record.clone()), revision);
+    }
+
+    fn removed_alloc(&mut self, alloc: &SeenAlloc, revision: u64) {
+        if self.on_alloc(&alloc.node, &alloc.alloc, Held::Absent, revision) {
+            self.bury(&key::alloc(&alloc.node, &alloc.alloc), revision);
+        }
+    }
+
+    fn removed_report(&mut self, id: &AllocId, revision: u64) {
+        if self.on_observed(id, Held::Absent, revision) {
+            self.bury(&key::observed(id), revision);
+        }
+    }
+
+    /// The proposal was not committed: its reservation is dropped and what it was about is looked
+    /// at again. The caller feeds in what stands in the store instead, or the next plan proposes
+    /// the same.
+    pub fn refuse(&mut self, ticket: Ticket) {
+        if let Some(in_flight) = self.in_flight.remove(&ticket) {
+            self.release(&in_flight);
+        }
+    }
+
+    /// The proposal, while it waits for its answer.
+    #[must_use]
+    pub fn proposed(&self, ticket: Ticket) -> Option<&Action> {
+        self.in_flight.get(&ticket).map(|f| &*f.action)
+    }
+
+    /// How many proposals wait for their answer.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Undoes what holding the action did.
+    fn release(&mut self, in_flight: &InFlight) {
+        let action = &*in_flight.action;
+        match action {
+            Action::DropRequest { id, .. } => {
+                self.busy_requests.remove(id);
+            }
+            Action::Clean { alloc, observed, .. } => {
+                let ids = alloc.iter().map(|a| &a.alloc).chain(observed.iter().map(|(id, _)| id));
+                for id in ids {
+                    self.busy_allocs.remove(id);
+                    self.changed_allocs.insert(id.clone());
+                }
+            }
+            Action::Place { alloc, .. } => {
+                self.nodes.unreserve(&alloc.node, &Grant::one(&alloc.resources));
+                if let Some(team) = &in_flight.team {
+                    self.shares.subtract(team, &alloc.resources);
+                }
+            }
+            Action::Fold { .. } | Action::End(_) | Action::Stop { .. } => {}
+        }
+        if let Some((run, step)) = action.step() {
+            if let Some(Run::Live(live)) = self.runs.get_mut(run) {
+                live.busy.remove(&step);
+            }
+            self.mark_run(run);
+            self.mark_allocs(&format!("{run}-{step}-"));
+        }
+    }
+
+    /// The revision of the step's newest known record; 0 if none is known.
+    #[must_use]
+    pub fn step_revision(&self, run: &RunId, step: usize) -> u64 {
+        match self.runs.get(run) {
+            Some(Run::Live(live)) => live.steps.get(&step).map_or(0, Slot::revision),
+            Some(Run::Finished(finished)) => finished.steps.get(step).map_or(0, |s| s.revision),
+            None => 0,
+        }
+    }
+}
+
+fn step_changed(run: &RunId, step: usize) -> Refusal {
+    Refusal::StepChanged { run: run.clone(), step }
+}
+
+fn transition(write: &StepWrite) -> Option<Transition> {
+    let record = &write.record;
+    let placed = matches!(record.status, model::StepStatus::Assigned);
+    let waited = || Some(record.times.assigned_ms?.saturating_sub(record.times.queued_ms?));
+    (write.from != record.status).then(|| Transition {
+        run: write.run.clone(),
+        step: write.step,
+        name: write.name.clone(),
+        from: write.from,
+        to: record.status,
+        attempt: record.attempt,
+        fence: record.fence,
+        alloc: record.alloc.clone(),
+        node: record.node.clone(),
+        reason: record.reason.clone(),
+        waited_ms: if placed { waited() } else { None },
+    })
+}
