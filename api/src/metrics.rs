@@ -41,8 +41,6 @@ pub struct Metrics {
     pub intake_seconds: Histogram,
     /// Seconds from an accepted trigger to the first instruction of the run's first step.
     pub trigger_to_first_instruction_seconds: Histogram,
-    /// Masked bytes of logs that were stored.
-    pub log_bytes: IntCounter,
     /// Nodes whose stream this or another server holds.
     pub nodes_connected: IntGauge,
     /// Times that the view had to read everything anew.
@@ -103,7 +101,6 @@ impl Metrics {
                 "From an accepted trigger to the first instruction of the run's first step.",
                 &TRIGGER_BUCKETS,
             ),
-            log_bytes: counter("buildflow_log_bytes_total", "Masked bytes of logs that were stored."),
             nodes_connected: gauge("buildflow_nodes_connected", "Nodes whose stream a server holds."),
             view_resyncs: counter(
                 "buildflow_view_resyncs_total",
@@ -112,6 +109,12 @@ impl Metrics {
             others: Arc::default(),
             registry,
         }
+    }
+
+    /// Where the numbers of this role's parts are registered.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Shows another role's numbers at `/metrics` too.

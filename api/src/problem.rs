@@ -43,7 +43,12 @@ impl Problem {
     /// 400: something in the request is wrong; `detail` says what and how to mend it.
     #[must_use]
     pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request is not valid", detail)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            "The request is not valid",
+            detail,
+        )
     }
 
     /// 400 that names a field of the body or a parameter.
@@ -98,12 +103,7 @@ impl Problem {
     /// 409: it contradicts what is there.
     #[must_use]
     pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::CONFLICT,
-            "conflict",
-            "It contradicts what is there",
-            detail,
-        )
+        Self::new(StatusCode::CONFLICT, "conflict", "It contradicts what is there", detail)
     }
 
     /// 413: the body passes its limit.

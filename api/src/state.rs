@@ -3,8 +3,10 @@
 //! Not here: any behaviour.
 
 use crate::explain::Explain;
+use crate::fleet::definitions::Definitions;
+use crate::intake::{Leases, Sources};
 use crate::limit::STREAMS_MAX;
-use crate::logs::LogHub;
+use crate::logs::{Feeds, Limits, LogHub, LogMetrics};
 use crate::metrics::Metrics;
 use crate::view::View;
 use std::sync::Arc;
@@ -30,8 +32,9 @@ pub struct Deps {
     pub store: Arc<dyn Store>,
     /// Log chunks.
     pub blobs: Arc<dyn BlobStore>,
-    /// Reads repositories; may name `file://` only where the operator says so.
-    pub mirrors: git_mirror::Mirrors,
+    /// Reads repositories: a [`git_mirror::Mirrors`], which serves `file://` addresses only where
+    /// the operator says so.
+    pub sources: Arc<dyn Sources>,
     /// Answers why a step has no node yet.
     pub explain: Arc<dyn Explain>,
     /// Ends everything that this server has started.
@@ -47,9 +50,15 @@ pub struct Server {
     /// The warm picture of the store.
     pub view: View,
     /// Logs that are still growing.
-    pub logs: Arc<LogHub>,
+    pub logs: LogHub,
+    /// Runs whose logs somebody follows.
+    pub feeds: Feeds,
+    /// Definitions that were used last.
+    pub definitions: Definitions,
     /// What is counted.
     pub metrics: Metrics,
+    /// Under which the records of recent triggers stand.
+    pub leases: Leases,
     /// One permit for each open event or log stream.
     pub streams: Arc<Semaphore>,
 }
@@ -59,13 +68,20 @@ pub type Shared = Arc<Server>;
 
 impl Server {
     /// Puts the parts together; nothing runs yet.
+    ///
+    /// # Panics
+    /// Never: the registry is fresh, so no name is in it twice.
     #[must_use]
     pub fn new(config: ApiConfig, deps: Deps) -> Shared {
         let metrics = Metrics::new();
+        let log_metrics = LogMetrics::new(metrics.registry()).expect("every name is registered once");
         Arc::new(Self {
             view: View::new(metrics.clone()),
-            logs: Arc::new(LogHub::default()),
+            logs: LogHub::new(deps.blobs.clone(), Limits::default(), log_metrics),
+            feeds: Feeds::default(),
+            definitions: Definitions::default(),
             metrics,
+            leases: Leases::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             config,
             deps,

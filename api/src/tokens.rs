@@ -55,9 +55,7 @@ pub async fn create(store: &dyn Store, name: &str, role: Role) -> Result<String,
 /// As [`Store::commit`].
 pub async fn ensure(store: &dyn Store, name: &str, role: Role, text: &str) -> Result<(), StoreError> {
     let key = key::token(&hash(text));
-    let txn = Txn::new()
-        .expect(&key, Expect::Absent)
-        .put(&key, &record(name, role));
+    let txn = Txn::new().expect(&key, Expect::Absent).put(&key, &record(name, role));
     store.commit(txn).await.map(|_| ())
 }
 

@@ -123,6 +123,9 @@ impl Record for InboxEntry {
 pub struct DedupeRecord {
     /// The run.
     pub run: RunId,
+    /// Hash of what was asked for, under a key that the caller chose; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fingerprint: String,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub unknown: Unknown,

@@ -1,0 +1,120 @@
+//! A draft becomes a run: its definition chunk by chunk, then the header, the pipeline's number and
+//! the removal of the trigger in one transaction.
+//!
+//! Guards make it one run, whoever else works at the same trigger: the trigger is still there, the
+//! number is the next, every chunk is the one that was written here. Not here: what is in a draft.
+
+use super::draft::{Draft, header};
+use model::record::Unknown;
+use model::{InboxEntry, NumberRecord, key};
+use store::{Commit, Expect, Guard, Revision, Store, StoreError, Txn};
+
+/// How often another server may take the number, or write the chunks, before this one gives up
+/// for now.
+const TRIES: usize = 50;
+
+/// What became of a draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is a run, with this number, as of this revision.
+    Made {
+        /// The pipeline's run number.
+        number: u64,
+        /// When it became visible.
+        revision: Revision,
+    },
+    /// The trigger is gone: somebody else has made the run.
+    Gone,
+}
+
+/// Writes the run of a trigger.
+pub(super) async fn write(
+    store: &dyn Store,
+    delivery: &str,
+    entry: &InboxEntry,
+    draft: &Draft,
+) -> Result<Written, StoreError> {
+    let mut guards = write_chunks(store, entry, draft).await?;
+    for _ in 0..TRIES {
+        let (number, number_guard) = next_number(store, entry).await?;
+        let txn = header_txn(delivery, entry, draft, number, number_guard, &guards);
+        match store.commit(txn).await? {
+            Commit::Applied(revision) => return Ok(Written::Made { number, revision }),
+            Commit::Refused { guard, .. } if guard.key == key::inbox(delivery) => return Ok(Written::Gone),
+            Commit::Refused { guard, .. } if guard.key == key::run(&entry.run) => {
+                // Never seen: the header appears in the transaction that removes the trigger.
+                let leftover = Txn::new()
+                    .expect(key::run(&entry.run), Expect::Present)
+                    .delete(key::inbox(delivery));
+                store.commit(leftover).await?;
+                return Ok(Written::Gone);
+            }
+            Commit::Refused { guard, .. } if guards.contains(&guard) => {
+                guards = write_chunks(store, entry, draft).await?;
+            }
+            // Somebody else took the number.
+            Commit::Refused { .. } => {}
+        }
+    }
+    Err(StoreError::Unavailable(
+        "the pipeline's number is taken again and again".to_owned(),
+    ))
+}
+
+/// Each chunk in a transaction of its own, only while the trigger stands. Answers the guards that
+/// say that they are still ours.
+async fn write_chunks(store: &dyn Store, entry: &InboxEntry, draft: &Draft) -> Result<Vec<Guard>, StoreError> {
+    let chunks = draft.made.as_ref().map(model::RunDef::to_chunks).unwrap_or_default();
+    let mut guards = Vec::with_capacity(chunks.len());
+    for (n, chunk) in chunks.iter().enumerate() {
+        let key = key::run_def(&entry.run, n);
+        // A definition never changes once its header is there.
+        let txn = Txn::new().expect(key::run(&entry.run), Expect::Absent).put(&key, chunk);
+        let expect = match store.commit(txn).await? {
+            Commit::Applied(revision) => Expect::Revision(revision),
+            Commit::Refused { .. } => Expect::Present,
+        };
+        guards.push(Guard { key, expect });
+    }
+    Ok(guards)
+}
+
+async fn next_number(store: &dyn Store, entry: &InboxEntry) -> Result<(u64, Guard), StoreError> {
+    let key = key::number(&entry.team, &entry.pipeline);
+    let Some(found) = store.get(&key).await? else {
+        return Ok((
+            1,
+            Guard {
+                key,
+                expect: Expect::Absent,
+            },
+        ));
+    };
+    let record: NumberRecord = found.decode().map_err(|e| StoreError::Failed(e.to_string()))?;
+    let expect = Expect::Revision(found.mod_revision);
+    Ok((record.last + 1, Guard { key, expect }))
+}
+
+fn header_txn(
+    delivery: &str,
+    entry: &InboxEntry,
+    draft: &Draft,
+    number: u64,
+    number_guard: Guard,
+    chunks: &[Guard],
+) -> Txn {
+    let next = NumberRecord {
+        last: number,
+        unknown: Unknown::new(),
+    };
+    let number_key = number_guard.key.clone();
+    let mut txn = Txn::new()
+        .expect(key::inbox(delivery), Expect::Present)
+        .expect(key::run(&entry.run), Expect::Absent)
+        .put(key::run(&entry.run), &header(entry, draft, number, chunks.len()))
+        .put(number_key, &next)
+        .delete(key::inbox(delivery));
+    txn.guards.push(number_guard);
+    txn.guards.extend(chunks.iter().cloned());
+    txn
+}

@@ -1,0 +1,99 @@
+//! `GET …/explain`: why a step is where it is, or why it is nowhere yet.
+//!
+//! Not here: the scheduler's reasons, which it gives itself ([`crate::explain::Explain`]).
+
+use super::query::{PathParts, short};
+use super::show::{RunLook, definition, look_at};
+use crate::dto::{StepExplained, StepStatus};
+use crate::explain::Waiting;
+use crate::problem::{Answer, Problem};
+use crate::state::Shared;
+use axum::Json;
+use axum::extract::State;
+use model::{RunDef, StepDef, StepRecord};
+use pipeline::progress;
+
+/// Why a step is where it is, or why not yet.
+#[utoipa::path(
+    get, path = "/api/v1/runs/{run_id}/steps/{step}/explain", operation_id = "explain_step", tag = "runs",
+    params(("run_id" = String, Path), ("step" = String, Path, description = "The step's name")),
+    responses((status = 200, body = StepExplained), (status = 404, body = crate::dto::Problem))
+)]
+pub(super) async fn explain(State(server): State<Shared>, parts: PathParts) -> Answer<Json<StepExplained>> {
+    let run = parts.run_id()?;
+    let look = look_at(&server, &run)?;
+    let def = definition(&server, &look).await?.ok_or_else(|| no_steps(&look))?;
+    let name = parts.text("step");
+    let ordinal = def.step_index(name).ok_or_else(|| {
+        Problem::not_found(format!(
+            "the run has no step `{}`; `buildflow show {run}` lists them",
+            short(name)
+        ))
+    })?;
+    let statuses = progress::step_statuses(&def, look.records());
+    let status: StepStatus = statuses[ordinal].into();
+    let record = look.records().get(&ordinal);
+    let waiting = match status {
+        StepStatus::Queued => server.deps.explain.explain(&run, ordinal).await,
+        _ => None,
+    };
+    let step = &def.steps[ordinal];
+    let waits_for: Vec<String> = unended(&def, step, &statuses).collect();
+    Ok(Json(StepExplained {
+        run_id: run.to_string(),
+        step: name.to_owned(),
+        status,
+        summary: sentence(status, &waits_for, record, waiting.as_ref()),
+        waits_for,
+        resources: step.resources.into(),
+        labels: step.labels.clone(),
+        placement: record.and_then(|r| r.placement.clone()),
+        nodes: waiting.map(|w| w.nodes).unwrap_or_default(),
+    }))
+}
+
+fn no_steps(look: &RunLook) -> Problem {
+    match &look.summary.error {
+        Some(error) => Problem::not_found(format!("the run has no steps: {error}")),
+        None => Problem::not_found("the run has no steps yet: its pipeline file is being fetched; try again"),
+    }
+}
+
+fn unended<'a>(
+    def: &'a RunDef,
+    step: &'a StepDef,
+    statuses: &'a [model::StepStatus],
+) -> impl Iterator<Item = String> + 'a {
+    let open = |n: &&usize| statuses.get(**n).is_some_and(|s| !s.is_terminal());
+    step.needs.iter().filter(open).map(|n| def.steps[*n].name.to_string())
+}
+
+fn sentence(
+    status: StepStatus,
+    waits_for: &[String],
+    record: Option<&StepRecord>,
+    waiting: Option<&Waiting>,
+) -> String {
+    let reason = record.and_then(|r| r.reason.as_deref());
+    let node = record.and_then(|r| r.node.as_ref());
+    match status {
+        StepStatus::Pending if waits_for.is_empty() => "is about to be skipped or queued".to_owned(),
+        StepStatus::Pending => format!("waits for {}", waits_for.join(", ")),
+        StepStatus::Queued => match waiting {
+            Some(waiting) => waiting.summary.clone(),
+            None => "waits for a node; the scheduler has not looked at it yet, or another server leads".to_owned(),
+        },
+        StepStatus::Assigned | StepStatus::Running => {
+            let place = node.map_or_else(|| "a node".to_owned(), |n| format!("node {n}"));
+            format!("is {} on {place}", status.as_str())
+        }
+        StepStatus::Success
+        | StepStatus::Failed
+        | StepStatus::Cancelled
+        | StepStatus::TimedOut
+        | StepStatus::Skipped => match reason {
+            Some(reason) => format!("{}: {reason}", status.as_str()),
+            None => format!("has ended: {}", status.as_str()),
+        },
+    }
+}

@@ -1,0 +1,107 @@
+//! REST: the routes of the contract, what stands around each of them, and how records are shown.
+//!
+//! Every route is declared once, together with its description, so that the OpenAPI document and
+//! the router cannot differ. Not here: gRPC, log bytes, intake of triggers.
+
+mod body;
+mod events;
+mod explain;
+mod later;
+mod layers;
+mod nodes;
+mod pipelines;
+mod push;
+mod query;
+mod runs;
+mod show;
+mod system;
+mod trigger;
+
+use crate::state::Shared;
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) use layers::RequestId;
+
+/// The head of the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "BuildFlow",
+        description = "Runs pipelines: a push becomes a run, its steps run in containers, the log is live.\n\n\
+            Every error is RFC 9457 `application/problem+json`. Send `X-Request-Id` to find a request in the log again.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    components(schemas(crate::dto::Problem))
+)]
+struct Head;
+
+/// Everything but logs that needs an administrator's token.
+fn admin_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(push::push))
+        .routes(routes!(pipelines::list, pipelines::create))
+        .routes(routes!(pipelines::validate))
+        .routes(routes!(pipelines::get, pipelines::put, pipelines::delete))
+        .routes(routes!(runs::list_of_pipeline, trigger::create))
+        .routes(routes!(runs::get_of_pipeline))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::get))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(events::events))
+        .routes(routes!(explain::explain))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::get))
+}
+
+/// What anybody may ask.
+fn open_routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(system::healthz))
+        .routes(routes!(system::readyz))
+        .routes(routes!(system::metrics))
+        .routes(routes!(system::openapi))
+}
+
+/// All routes and their description, without what stands around them.
+fn described() -> (OpenApiRouter<Shared>, OpenApiRouter<Shared>) {
+    let admin = admin_routes().merge(crate::logs::routes()).merge(later::routes());
+    (open_routes(), admin)
+}
+
+/// The OpenAPI 3.1 document.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let (open, admin) = described();
+    let mut admin = admin.into_openapi();
+    for item in admin.paths.paths.values_mut() {
+        layers::describe_guarded(item);
+    }
+    let mut document = Head::openapi();
+    env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
+    document.merge(open.into_openapi());
+    document.merge(admin);
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    document
+}
+
+/// The whole REST interface.
+pub fn router(server: &Shared) -> Router {
+    let (open, admin) = described();
+    let guard = from_fn_with_state(server.clone(), layers::guard);
+    let admin = admin.split_for_parts().0.route_layer(guard);
+    let open = open.split_for_parts().0;
+    open.merge(admin)
+        .fallback(layers::no_such_route)
+        .method_not_allowed_fallback(layers::method_not_allowed)
+        .layer(from_fn(layers::timeout))
+        .layer(tower_http::catch_panic::CatchPanicLayer::custom(layers::panicked))
+        .layer(from_fn_with_state(server.clone(), layers::observe))
+        .with_state(server.clone())
+}

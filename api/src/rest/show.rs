@@ -1,0 +1,284 @@
+//! How runs are shown: records, definition and what follows from both, put into the forms of `dto`.
+//!
+//! Not here: who asked, and any decision.
+
+use super::query::no_run;
+use crate::dto::{
+    Phase, RunCreated, RunDetail, RunStatus, RunSummary, StageDetail, StepDetail, StepStatus, Times, Usage,
+};
+use crate::fleet::definitions::DefinitionError;
+use crate::problem::{Answer, Problem};
+use crate::state::Server;
+use crate::view::{EventId, Picture, RunEntry};
+use model::{InboxEntry, Outcome, RunDef, RunHeader, RunId, StepDef, StepRecord};
+use pipeline::progress::{self, Records};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The picture's part of one run, taken at one moment.
+pub(super) struct RunLook {
+    /// What a list shows.
+    pub(super) summary: RunSummary,
+    /// Everything before this was seen.
+    pub(super) seen: EventId,
+    /// `None` while only its trigger is there.
+    pub(super) header: Option<Arc<RunHeader>>,
+    records: Records,
+    held: Option<Arc<RunDef>>,
+    cancel_requested: bool,
+    node_names: BTreeMap<String, String>,
+    variables: BTreeMap<String, String>,
+    repository: String,
+    request_id: String,
+}
+
+impl RunLook {
+    /// What happened to its steps.
+    pub(super) fn records(&self) -> &Records {
+        &self.records
+    }
+}
+
+/// A run in a list.
+pub(super) fn summary(server: &Server, header: &RunHeader, entry: &RunEntry) -> RunSummary {
+    let source = &header.source;
+    RunSummary {
+        run_id: header.id.to_string(),
+        number: Some(header.number),
+        team: header.team.to_string(),
+        pipeline: header.pipeline.to_string(),
+        status: entry.status().into(),
+        event: source.event.into(),
+        git_ref: source.git_ref.clone(),
+        branch: source.branch().map(str::to_owned),
+        tag: source.tag().map(str::to_owned),
+        commit: source.commit.clone(),
+        message: source.message.clone(),
+        author: source.author.clone(),
+        requested_by: header.requested_by.clone(),
+        steps: header.steps,
+        error: header.error.as_ref().map(|e| e.message.clone()),
+        created_ms: header.created_ms,
+        started_ms: entry.started_ms(),
+        ended_ms: entry.ended_ms(),
+        web_url: server.web_url(&header.id),
+    }
+}
+
+/// A trigger that is about to become a run, as that run.
+pub(super) fn pending(server: &Server, entry: &InboxEntry) -> RunSummary {
+    RunSummary {
+        run_id: entry.run.to_string(),
+        number: None,
+        team: entry.team.to_string(),
+        pipeline: entry.pipeline.to_string(),
+        status: RunStatus::Queued,
+        event: entry.event.into(),
+        git_ref: entry.git_ref.clone(),
+        branch: entry.git_ref.strip_prefix("refs/heads/").map(str::to_owned),
+        tag: entry.git_ref.strip_prefix("refs/tags/").map(str::to_owned),
+        commit: entry.commit.clone(),
+        message: String::new(),
+        author: String::new(),
+        requested_by: entry.requested_by.clone(),
+        steps: 0,
+        error: None,
+        created_ms: entry.accepted_ms,
+        started_ms: None,
+        ended_ms: None,
+        web_url: server.web_url(&entry.run),
+    }
+}
+
+/// What the picture has of a run, or of the trigger that becomes it.
+pub(super) fn look(server: &Server, picture: &Picture, run: &RunId) -> Option<RunLook> {
+    let seen = EventId::all_of(picture.revision());
+    if let Some(entry) = picture.run(run) {
+        let header = entry.header()?.clone();
+        let nodes = entry.records().values().filter_map(|r| r.node.as_ref());
+        let named = nodes.filter_map(|n| Some((n.to_string(), picture.nodes().get(n)?.name.clone())));
+        return Some(RunLook {
+            summary: summary(server, &header, entry),
+            seen,
+            records: entry.records().clone(),
+            held: entry.held_def().cloned(),
+            cancel_requested: picture.cancel_requested(run),
+            node_names: named.collect(),
+            variables: header.variables.clone(),
+            repository: header.source.repository.clone(),
+            request_id: header.request_id.clone(),
+            header: Some(header),
+        });
+    }
+    let entry = picture.inbox_of(run)?;
+    Some(RunLook {
+        summary: pending(server, entry),
+        seen,
+        header: None,
+        records: Records::new(),
+        held: None,
+        cancel_requested: false,
+        node_names: BTreeMap::new(),
+        variables: entry.variables.clone(),
+        repository: String::new(),
+        request_id: entry.request_id.clone(),
+    })
+}
+
+/// A run as it is now.
+pub(super) fn look_at(server: &Server, run: &RunId) -> Answer<RunLook> {
+    let found = server.view.read(|picture| look(server, picture, run));
+    found.ok_or_else(|| no_run(run.as_str()))
+}
+
+/// A run's definition: of one that goes on from the picture, of one that has ended from the store.
+pub(super) async fn definition(server: &Server, look: &RunLook) -> Answer<Option<Arc<RunDef>>> {
+    let Some(header) = look.header.as_ref().filter(|h| h.def_chunks > 0) else {
+        return Ok(None);
+    };
+    if let Some(held) = &look.held {
+        return Ok(Some(held.clone()));
+    }
+    match server.definitions.get(server.store(), &header.id).await {
+        Ok(found) => Ok(Some(Arc::new(found.def.clone()))),
+        Err(DefinitionError::Store(error)) => Err(error.into()),
+        Err(DefinitionError::NoRun(run)) => Err(no_run(run.as_str())),
+        Err(error) => {
+            tracing::error!(run_id = %header.id, %error, "run definition cannot be used");
+            Err(Problem::internal())
+        }
+    }
+}
+
+/// A run with all its steps.
+pub(super) async fn detail(server: &Server, look: RunLook) -> Answer<RunDetail> {
+    let def = definition(server, &look).await?;
+    let stages = def.as_ref().map(|def| stages(def, &look)).unwrap_or_default();
+    let error = look.header.as_ref().and_then(|h| h.error.as_ref());
+    Ok(RunDetail {
+        title: def.as_ref().and_then(|d| d.title.clone()),
+        attempt: look.header.as_ref().map_or(1, |h| h.attempt),
+        repository: look.repository,
+        variables: look.variables,
+        findings: error.map(|e| e.findings.clone()).unwrap_or_default(),
+        cancel_requested: look.cancel_requested,
+        request_id: look.request_id,
+        stages,
+        summary: look.summary,
+    })
+}
+
+fn stages(def: &RunDef, look: &RunLook) -> Vec<StageDetail> {
+    let statuses = progress::step_statuses(def, &look.records);
+    let mut stages: Vec<StageDetail> = def
+        .stages
+        .iter()
+        .map(|s| StageDetail {
+            name: s.name.to_string(),
+            steps: Vec::new(),
+        })
+        .collect();
+    for (ordinal, (step, status)) in def.steps.iter().zip(statuses).enumerate() {
+        if let Some(stage) = stages.get_mut(step.stage) {
+            let shown = step_detail(def, ordinal, step, status.into(), look);
+            stage.steps.push(shown);
+        }
+    }
+    stages
+}
+
+fn step_detail(def: &RunDef, ordinal: usize, step: &StepDef, status: StepStatus, look: &RunLook) -> StepDetail {
+    let record = look.records.get(&ordinal);
+    let node = record.and_then(|r| r.node.as_ref()).map(ToString::to_string);
+    StepDetail {
+        name: step.name.to_string(),
+        title: step.title.clone(),
+        ordinal,
+        status,
+        attempt: record.map_or(0, |r| r.attempt),
+        node_name: node.as_ref().and_then(|n| look.node_names.get(n).cloned()),
+        node,
+        reason: record.and_then(|r| r.reason.clone()),
+        exit_code: record.and_then(|r| exit_code(r.outcome.as_ref()?)),
+        outcome: record
+            .and_then(|r| r.outcome.as_ref())
+            .map(|o| outcome_word(o).to_owned()),
+        needs: needs(def, step),
+        allow_failure: step.allow_failure,
+        image: step.image.clone(),
+        timeout_ms: step.timeout_ms,
+        resources: step.resources.into(),
+        phases: record.map(phases).unwrap_or_default(),
+        usage: record.filter(|r| r.status.is_terminal() && r.attempt > 0).map(usage),
+        times: record.map(times).unwrap_or_default(),
+        log_bytes: record.and_then(|r| r.log_bytes),
+    }
+}
+
+/// The names of the steps that a step waits for.
+pub(super) fn needs(def: &RunDef, step: &StepDef) -> Vec<String> {
+    let names = step.needs.iter().filter_map(|n| def.steps.get(*n));
+    names.map(|s| s.name.to_string()).collect()
+}
+
+fn phases(record: &StepRecord) -> Vec<Phase> {
+    let shown = record.phases.iter().map(|p| Phase {
+        name: p.name.clone(),
+        ms: p.ms,
+        bytes: p.bytes,
+    });
+    shown.collect()
+}
+
+fn usage(record: &StepRecord) -> Usage {
+    Usage {
+        memory_peak_bytes: record.usage.memory_peak_bytes,
+        cpu_ms: record.usage.cpu_ms,
+        throttled_ms: record.usage.throttled_ms,
+    }
+}
+
+fn times(record: &StepRecord) -> Times {
+    Times {
+        queued_ms: record.times.queued_ms,
+        assigned_ms: record.times.assigned_ms,
+        started_ms: record.times.started_ms,
+        ended_ms: record.times.ended_ms,
+    }
+}
+
+fn exit_code(outcome: &Outcome) -> Option<i32> {
+    match outcome {
+        Outcome::Exited { code } => Some(*code),
+        _ => None,
+    }
+}
+
+fn outcome_word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Exited { .. } => "exited",
+        Outcome::Signaled { .. } => "signaled",
+        Outcome::OutOfMemory { .. } => "out_of_memory",
+        Outcome::TimedOut { .. } => "timed_out",
+        Outcome::Cancelled => "cancelled",
+        Outcome::CommandMissing { .. } => "command_missing",
+        Outcome::StartFailed { .. } => "start_failed",
+        Outcome::Lost { .. } => "lost",
+    }
+}
+
+/// A run as the answer of the request that led to it.
+pub(super) fn created(server: &Server, run: &RunId, created: bool) -> RunCreated {
+    let (number, status) = server.view.read(|picture| {
+        let entry = picture.run(run);
+        let number = entry.and_then(|e| Some(e.header()?.number));
+        (number, entry.map_or(model::RunStatus::Queued, RunEntry::status))
+    });
+    RunCreated {
+        run_id: run.to_string(),
+        number,
+        status: status.into(),
+        web_url: server.web_url(run),
+        created,
+    }
+}

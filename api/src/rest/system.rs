@@ -1,0 +1,86 @@
+//! What operators and tools ask: is it alive, is it ready, what does it count, what can it do.
+//!
+//! Answered without a token. Not here: anything about teams and runs.
+
+use crate::dto::{Health, Readiness};
+use crate::state::Shared;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use model::{Leader, key};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// A store that takes longer than this is not well.
+const STORE_WAIT: Duration = Duration::from_secs(2);
+
+/// Whether the process runs.
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "system",
+    responses((status = 200, body = Health)))]
+pub(super) async fn healthz() -> Json<Health> {
+    Json(Health {
+        status: "ok".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// Whether this server can do its work, and who leads.
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "system",
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
+pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Readiness>) {
+    let asked = tokio::time::timeout(STORE_WAIT, server.store().get(key::LEADER)).await;
+    let mut problems = Vec::new();
+    let (store, leader) = match asked {
+        Ok(Ok(entry)) => (true, entry.and_then(|e| e.decode::<Leader>().ok()).map(|l| l.server)),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "store is not well");
+            problems.push("the store does not answer as it should; the server's log has the cause".to_owned());
+            (false, None)
+        }
+        Err(_late) => {
+            problems.push(format!("the store has not answered within {} s", STORE_WAIT.as_secs()));
+            (false, None)
+        }
+    };
+    let view = server.view.is_current();
+    if !view {
+        problems.push("the picture of the store's state is still being read".to_owned());
+    }
+    if store && leader.is_none() {
+        problems.push("nobody leads: accepted runs wait until a scheduler does".to_owned());
+    }
+    // Without a leader this server still accepts and shows everything.
+    let ready = store && view;
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let answer = Readiness {
+        ready,
+        server: server.config.server_name.clone(),
+        leader,
+        store,
+        view,
+        problems,
+    };
+    (code, Json(answer))
+}
+
+/// What is counted, as Prometheus text.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "system",
+    responses((status = 200, body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(State(server): State<Shared>) -> impl IntoResponse {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, server.metrics.text())
+}
+
+/// This document.
+#[utoipa::path(get, path = "/api/v1/openapi.json", operation_id = "openapi", tag = "system",
+    responses((status = 200, body = Object, content_type = "application/json")))]
+pub(super) async fn openapi() -> impl IntoResponse {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    let text = TEXT.get_or_init(|| super::openapi().to_json().expect("the document has string keys only"));
+    ([(header::CONTENT_TYPE, "application/json")], text.as_str())
+}

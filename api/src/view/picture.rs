@@ -1,0 +1,345 @@
+//! The picture itself: every key's value in the form that readers ask for, with the indexes they need.
+//!
+//! Not here: where changes come from, and who is told of them.
+
+use super::run::{RunEntry, RunEvent};
+use crate::repository;
+use model::key::{self, RunKey};
+use model::{
+    Allocation, InboxEntry, Leader, NodeId, NodeRecord, PipelineName, PipelineRecord, Record, Request, RequestKind,
+    Resources, RunId, SessionRecord, TeamName, TeamRecord, TokenRecord,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use store::Revision;
+
+/// A pipeline's full name.
+pub type PipelineKey = (TeamName, PipelineName);
+
+/// The state of the store at one revision.
+#[derive(Debug, Default)]
+pub struct Picture {
+    revision: Revision,
+    /// Changes up to this revision were not seen one by one.
+    floor: Revision,
+    tokens: BTreeMap<String, TokenRecord>,
+    teams: BTreeMap<String, TeamRecord>,
+    pipelines: BTreeMap<PipelineKey, Arc<PipelineRecord>>,
+    by_repository: HashMap<String, BTreeSet<PipelineKey>>,
+    runs: BTreeMap<RunId, RunEntry>,
+    by_number: BTreeMap<PipelineKey, BTreeMap<u64, RunId>>,
+    inbox: BTreeMap<String, Arc<InboxEntry>>,
+    inbox_runs: HashMap<RunId, String>,
+    cancels: BTreeMap<String, RunId>,
+    nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
+    sessions: BTreeMap<NodeId, SessionRecord>,
+    allocs: BTreeMap<NodeId, BTreeMap<String, Arc<Allocation>>>,
+    leader: Option<Leader>,
+    touched: BTreeSet<RunId>,
+    first_instructions: Vec<f64>,
+    inbox_grew: bool,
+}
+
+impl Picture {
+    /// An empty picture.
+    #[must_use]
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The revision that the picture shows.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The record of the token with this hash.
+    #[must_use]
+    pub fn token(&self, hash: &str) -> Option<&TokenRecord> {
+        self.tokens.get(hash)
+    }
+
+    /// A team.
+    #[must_use]
+    pub fn team(&self, name: &TeamName) -> Option<&TeamRecord> {
+        self.teams.get(name.as_str())
+    }
+
+    /// A pipeline.
+    #[must_use]
+    pub fn pipeline(&self, team: &TeamName, name: &PipelineName) -> Option<&Arc<PipelineRecord>> {
+        self.pipelines.get(&(team.clone(), name.clone()))
+    }
+
+    /// All pipelines in order of team and name.
+    #[must_use]
+    pub fn pipelines(&self) -> &BTreeMap<PipelineKey, Arc<PipelineRecord>> {
+        &self.pipelines
+    }
+
+    /// The pipelines of a repository, however its address is written.
+    #[must_use]
+    pub fn pipelines_of(&self, repository: &str) -> Vec<Arc<PipelineRecord>> {
+        let keys = self.by_repository.get(&repository::normal(repository));
+        keys.into_iter()
+            .flatten()
+            .filter_map(|k| self.pipelines.get(k))
+            .cloned()
+            .collect()
+    }
+
+    /// A run that readers may be shown.
+    #[must_use]
+    pub fn run(&self, run: &RunId) -> Option<&RunEntry> {
+        self.runs.get(run).filter(|r| r.is_whole())
+    }
+
+    /// All runs by id, which is by time of creation; some may not be whole yet.
+    #[must_use]
+    pub fn runs(&self) -> &BTreeMap<RunId, RunEntry> {
+        &self.runs
+    }
+
+    /// The runs of a pipeline by number.
+    #[must_use]
+    pub fn numbers(&self, team: &TeamName, pipeline: &PipelineName) -> Option<&BTreeMap<u64, RunId>> {
+        self.by_number.get(&(team.clone(), pipeline.clone()))
+    }
+
+    /// Triggers that are not yet a run, by delivery.
+    #[must_use]
+    pub fn inbox(&self) -> &BTreeMap<String, Arc<InboxEntry>> {
+        &self.inbox
+    }
+
+    /// The trigger that becomes this run.
+    #[must_use]
+    pub fn inbox_of(&self, run: &RunId) -> Option<&Arc<InboxEntry>> {
+        self.inbox.get(self.inbox_runs.get(run)?)
+    }
+
+    /// True when somebody asked to cancel the run and the leader has not yet acted.
+    #[must_use]
+    pub fn cancel_requested(&self, run: &RunId) -> bool {
+        self.cancels.values().any(|r| r == run)
+    }
+
+    /// All nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &BTreeMap<NodeId, Arc<NodeRecord>> {
+        &self.nodes
+    }
+
+    /// Who holds a node's stream.
+    #[must_use]
+    pub fn session(&self, node: &NodeId) -> Option<&SessionRecord> {
+        self.sessions.get(node)
+    }
+
+    /// What stands on a node, by allocation id.
+    pub fn allocs(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Allocation>> {
+        self.allocs.get(node).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// What is left of a node's capacity, by what stands on it.
+    #[must_use]
+    pub fn free(&self, node: &NodeRecord) -> Resources {
+        let taken = |r: Resources, a: &Arc<Allocation>| Resources {
+            cpu_millis: r.cpu_millis.saturating_sub(a.resources.cpu_millis),
+            memory_bytes: r.memory_bytes.saturating_sub(a.resources.memory_bytes),
+            disk_bytes: r.disk_bytes.saturating_sub(a.resources.disk_bytes),
+        };
+        self.allocs(&node.id).fold(node.capacity, taken)
+    }
+
+    /// Who leads.
+    #[must_use]
+    pub fn leader(&self) -> Option<&str> {
+        self.leader.as_ref().map(|l| l.server.as_str())
+    }
+
+    /// How many nodes have a stream.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Takes one key's new value at `revision`. What follows for runs is drawn by [`Picture::settle`].
+    pub(super) fn apply(&mut self, key: &str, value: Option<&[u8]>, revision: Revision) {
+        self.revision = self.revision.max(revision);
+        if let Some(run_key) = key::parse_run(key) {
+            return self.apply_run(key, run_key, value);
+        }
+        if key == key::LEADER {
+            self.leader = read(key, value);
+        } else if let Some(hash) = key.strip_prefix(key::TOKENS) {
+            put(&mut self.tokens, hash.to_owned(), read(key, value));
+        } else if let Some(name) = key.strip_prefix(key::TEAMS) {
+            put(&mut self.teams, name.to_owned(), read(key, value));
+        } else if let Some(rest) = key.strip_prefix(key::PIPELINES) {
+            self.apply_pipeline(rest, read(key, value));
+        } else if let Some(delivery) = key.strip_prefix(key::INBOX) {
+            self.apply_inbox(delivery, read(key, value));
+        } else if let Some(id) = key.strip_prefix(key::REQUESTS) {
+            let cancel = read::<Request>(key, value).map(
+                |Request {
+                     what: RequestKind::Cancel { run },
+                     ..
+                 }| run,
+            );
+            put(&mut self.cancels, id.to_owned(), cancel);
+        } else if let Some(Ok(node)) = key.strip_prefix(key::NODES).map(NodeId::new) {
+            put(&mut self.nodes, node, read(key, value).map(Arc::new));
+        } else if let Some(Ok(node)) = key.strip_prefix(key::SESSIONS).map(NodeId::new) {
+            put(&mut self.sessions, node, read(key, value));
+        } else if let Some((node, alloc)) = key.strip_prefix(key::ALLOCS).and_then(|r| r.split_once('/')) {
+            self.apply_alloc(node, alloc, read(key, value));
+        }
+    }
+
+    fn apply_run(&mut self, key: &str, run_key: RunKey, value: Option<&[u8]>) {
+        let (RunKey::Header(run) | RunKey::Def(run, _) | RunKey::Step(run, _)) = &run_key;
+        let run = run.clone();
+        let floor = self.floor;
+        let entry = self.runs.entry(run.clone()).or_insert_with(|| RunEntry::new(floor));
+        match run_key {
+            RunKey::Header(_) => {
+                if let Some(old) = entry.header() {
+                    let of = (old.team.clone(), old.pipeline.clone());
+                    if let Some(numbers) = self.by_number.get_mut(&of) {
+                        numbers.remove(&old.number);
+                    }
+                }
+                entry.set_header(read(key, value));
+                if let Some(new) = entry.header() {
+                    let of = (new.team.clone(), new.pipeline.clone());
+                    self.by_number.entry(of).or_default().insert(new.number, run.clone());
+                }
+            }
+            RunKey::Def(_, n) => entry.set_chunk(n, read(key, value)),
+            RunKey::Step(_, n) => entry.set_record(n, read(key, value)),
+        }
+        if entry.is_empty() {
+            self.runs.remove(&run);
+        } else {
+            self.touched.insert(run);
+        }
+    }
+
+    fn apply_pipeline(&mut self, rest: &str, record: Option<PipelineRecord>) {
+        let parsed = rest
+            .split_once('/')
+            .map(|(t, p)| (TeamName::new(t), PipelineName::new(p)));
+        let Some((Ok(team), Ok(name))) = parsed else { return };
+        let key = (team, name);
+        if let Some(old) = self.pipelines.remove(&key) {
+            let repository = repository::normal(&old.repository);
+            if let Some(keys) = self.by_repository.get_mut(&repository) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.by_repository.remove(&repository);
+                }
+            }
+        }
+        if let Some(record) = record {
+            let repository = repository::normal(&record.repository);
+            self.by_repository.entry(repository).or_default().insert(key.clone());
+            self.pipelines.insert(key, Arc::new(record));
+        }
+    }
+
+    fn apply_inbox(&mut self, delivery: &str, entry: Option<InboxEntry>) {
+        if let Some(old) = self.inbox.remove(delivery) {
+            self.inbox_runs.remove(&old.run);
+        }
+        if let Some(entry) = entry {
+            self.inbox_runs.insert(entry.run.clone(), delivery.to_owned());
+            self.inbox.insert(delivery.to_owned(), Arc::new(entry));
+            self.inbox_grew = true;
+        }
+    }
+
+    /// Whether triggers have arrived since the last time this was asked.
+    pub(super) fn take_inbox_grew(&mut self) -> bool {
+        std::mem::take(&mut self.inbox_grew)
+    }
+
+    /// For each run whose first instruction was seen since the last time: the seconds from its
+    /// trigger to it.
+    pub(super) fn take_first_instructions(&mut self) -> Vec<f64> {
+        std::mem::take(&mut self.first_instructions)
+    }
+
+    fn apply_alloc(&mut self, node: &str, alloc: &str, record: Option<Allocation>) {
+        let Ok(node) = NodeId::new(node) else { return };
+        let of_node = self.allocs.entry(node.clone()).or_default();
+        put(of_node, alloc.to_owned(), record.map(Arc::new));
+        if of_node.is_empty() {
+            self.allocs.remove(&node);
+        }
+    }
+
+    /// Draws the conclusions for every run that was touched since the last time, and answers what
+    /// changed, run by run.
+    pub(super) fn settle(&mut self) -> Vec<(RunId, Vec<Arc<RunEvent>>)> {
+        let revision = self.revision;
+        let mut all = Vec::new();
+        for run in std::mem::take(&mut self.touched) {
+            if let Some(entry) = self.runs.get_mut(&run) {
+                let events = entry.settle(&run, revision);
+                self.first_instructions.extend(entry.first_instruction_seconds());
+                if entry.wants_def() {
+                    self.touched.insert(run.clone());
+                }
+                if !events.is_empty() {
+                    all.push((run, events));
+                }
+            }
+        }
+        all
+    }
+
+    /// The touched runs whose definition has to be read from the store before they can be settled.
+    #[must_use]
+    pub(super) fn wanted_defs(&self) -> Vec<RunId> {
+        let wants = |run: &&RunId| self.runs.get(*run).is_some_and(RunEntry::wants_def);
+        self.touched.iter().filter(wants).cloned().collect()
+    }
+
+    /// Takes a definition that was read from the store; `None`: it is not there or damaged.
+    pub(super) fn put_def(&mut self, run: &RunId, def: Option<Arc<model::RunDef>>) {
+        if let Some(entry) = self.runs.get_mut(run) {
+            entry.set_def(def);
+            self.touched.insert(run.clone());
+        }
+    }
+
+    /// Settles everything that was read in one go: nobody was told of any of it, and who comes
+    /// back with an older place in a run's history gets a fresh snapshot.
+    pub(super) fn begin_here(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+        self.floor = self.revision;
+        self.settle();
+        self.first_instructions.clear();
+        let floor = self.floor;
+        self.runs.values_mut().for_each(|r| r.forget_events(floor));
+    }
+}
+
+/// The record under a key; one that does not decode is logged and passed over.
+fn read<R: Record>(key: &str, value: Option<&[u8]>) -> Option<R> {
+    match model::decode(value?) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            tracing::error!(key, %error, "record passed over");
+            None
+        }
+    }
+}
+
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
