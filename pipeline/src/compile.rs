@@ -30,6 +30,9 @@ use std::rc::Rc;
 /// What a small thing costs besides its bytes when the size of a definition is reckoned.
 const ITEM_COST: usize = 16;
 
+/// What one need costs: an ordinal and a comma.
+const NEED_COST: usize = 4;
+
 /// What the file says, before anything is taken over.
 #[derive(Default)]
 struct Draft<'t> {
@@ -412,7 +415,7 @@ impl<'t> Assembly<'_, 't> {
                 report.add(part.at, || Problem::new("the step could not be read"));
             }
             let before = self.spent;
-            self.spent = before.saturating_add(cost(part));
+            self.spent = before.saturating_add(cost(part) + needs.len() * NEED_COST);
             if before <= DEFINITION_MAX && self.spent > DEFINITION_MAX {
                 report.add(part.at, || {
                     Problem::new(format!(

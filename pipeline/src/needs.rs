@@ -98,7 +98,7 @@ impl Resolver<'_, '_> {
 
     fn unknown(&self, own: &str, need: &str) -> Problem {
         let problem = Problem::new(format!("step `{own}` needs `{}`, which is no step", shown(need)));
-        if let Some(meant) = nearest(need, self.by_name.keys().copied()) {
+        if let Some(meant) = nearest(need, self.by_name.keys().copied().filter(|name| *name != own)) {
             return problem.help(format!("did you mean `{meant}`?"));
         }
         if self.stages.contains(&need) {

@@ -12,7 +12,7 @@ use crate::keys::{
 use crate::limits::Limits;
 use crate::report::{Problem, Report};
 use crate::suggest::nearest;
-use crate::syntax::shown;
+use crate::syntax::{expression_refused, shown};
 use crate::tree::{Kind, NodeId, Pair, Scalar, Tree, Value};
 
 /// A value and the byte offset where it stands.
@@ -99,7 +99,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             return None;
         };
         if let Some(at) = scalar.expression {
-            self.report.add(at, || refused_expression(&scalar.text));
+            self.report.add(at, || expression_refused(&scalar.text));
             return None;
         }
         if scalar.nul {
@@ -235,7 +235,7 @@ impl<'t, 'a> Reader<'t, 'a> {
     /// Reports the expression in `scalar`, if there is one.
     pub(crate) fn expression(&mut self, scalar: &Scalar<'_>) -> bool {
         if let Some(at) = scalar.expression {
-            self.report.add(at, || refused_expression(&scalar.text));
+            self.report.add(at, || expression_refused(&scalar.text));
         }
         scalar.expression.is_some()
     }
@@ -275,17 +275,6 @@ pub(crate) fn refused_name(what: &str, text: &str) -> Problem {
     Problem::new(format!("{what} `{}` is not a legal name", shown(text))).help(
         "1 to 63 of the characters `a-z`, `0-9`, `.`, `_` and `-`, the first a letter or digit; free text goes into `title`",
     )
-}
-
-fn refused_expression(text: &str) -> Problem {
-    let inner = text.split_once("${{").map_or("", |(_, rest)| rest).trim_start();
-    if inner.starts_with("secrets.") || inner.starts_with("secrets[") {
-        Problem::new("`${{ secrets.… }}` does not exist here")
-            .help("secrets reach a step by its key `secrets`, which is not supported yet, never by a text")
-    } else {
-        Problem::new("expressions `${{ … }}` are not supported yet")
-            .help("commands can use the variables of the environment, such as `$BUILDFLOW_BRANCH`")
-    }
 }
 
 /// Why `word` is not a key of `level`.

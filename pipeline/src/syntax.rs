@@ -30,7 +30,33 @@ pub(crate) fn shown(text: &str) -> String {
 /// The byte offset and the words for an error of the parser, whose last event ended at `end`.
 pub(crate) fn explain(error: &ScanError, text: &str, end: usize) -> (usize, Problem) {
     let at = error.marker().byte_offset().unwrap_or_default().min(text.len());
+    if let Some(expression) = expression_near(error.kind(), text, at) {
+        return (expression, expression_refused(&text[expression..]));
+    }
     (cause_of(error.kind(), text, end, at).unwrap_or(at), words(error.kind()))
+}
+
+/// Where an expression begins that brackets around it have torn: `[${{ x }}]`.
+fn expression_near(kind: &ErrorKind, text: &str, at: usize) -> Option<usize> {
+    use ErrorKind as E;
+    let torn = matches!(
+        kind,
+        E::ExpectedFlowSequenceSeparator | E::ExpectedFlowMappingSeparator | E::InvalidColonPlacement
+    );
+    let start = text.get(..at)?.rfind('$').filter(|_| torn)?;
+    text.get(start..)?.starts_with("${{").then_some(start)
+}
+
+/// Why an expression is refused; `text` holds it.
+pub(crate) fn expression_refused(text: &str) -> Problem {
+    let inner = text.split_once("${{").map_or("", |(_, rest)| rest).trim_start();
+    if inner.starts_with("secrets.") || inner.starts_with("secrets[") {
+        Problem::new("`${{ secrets.… }}` does not exist here")
+            .help("secrets reach a step by its key `secrets`, which is not supported yet, never by a text")
+    } else {
+        Problem::new("expressions `${{ … }}` are not supported yet")
+            .help("commands can use the variables of the environment, such as `$BUILDFLOW_BRANCH`")
+    }
 }
 
 /// Where the cause stands, for errors that the parser notices further on.
