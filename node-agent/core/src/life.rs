@@ -237,6 +237,9 @@ pub struct Life {
     order: Order,
     boot_id: String,
     claim: Claim,
+    /// A server said in this life of the agent that the order stands: nothing is begun on the word
+    /// of an old journal alone.
+    confirmed: bool,
     doing: Doing,
     phases: Vec<Phase>,
     killed: bool,
@@ -248,6 +251,8 @@ pub struct Life {
     shipping: bool,
     sealed: bool,
     log_complete: bool,
+    /// [`Effect::Gone`] was emitted.
+    gone: bool,
 }
 
 impl Life {
@@ -258,6 +263,7 @@ impl Life {
             order,
             boot_id: boot_id.into(),
             claim: Claim::Wanted,
+            confirmed: true,
             doing: Doing::Idle,
             phases: Vec::new(),
             killed: false,
@@ -268,6 +274,7 @@ impl Life {
             shipping: false,
             sealed: false,
             log_complete: false,
+            gone: false,
         }
     }
 
@@ -277,6 +284,7 @@ impl Life {
     pub fn readopt(entry: Entry, boot_id: &str, found: Found, now_ms: u64) -> Self {
         let rebooted = entry.boot_id != boot_id;
         let mut life = Self::ordered(entry.order, entry.boot_id);
+        life.confirmed = false;
         life.journal.durable = Some(entry.progress.clone());
         let mut running_since = None;
         match entry.progress {
@@ -402,7 +410,10 @@ impl Life {
 
     fn take(&mut self, event: Event, now_ms: u64) {
         match event {
-            Event::Ordered { stop } => self.order.stop = self.order.stop.or(stop),
+            Event::Ordered { stop } => {
+                self.confirmed = true;
+                self.order.stop = self.order.stop.or(stop);
+            }
             Event::Unlisted => self.disown(now_ms),
             Event::Forget => self.claim = Claim::Forgotten,
             Event::Written => self.written(),
@@ -558,14 +569,10 @@ impl Life {
     /// Emits every effect whose conditions hold.
     fn settle(&mut self, now_ms: u64) -> Vec<Effect> {
         let mut out = Vec::new();
-        let was_removed = self.doing == Doing::Removed;
         while self.settle_doing(now_ms, &mut out) {}
         self.settle_journal(now_ms, &mut out);
         self.settle_log(&mut out);
         self.settle_report(now_ms, &mut out);
-        if self.doing == Doing::Removed && !was_removed {
-            out.push(Effect::Gone);
-        }
         out
     }
 
@@ -576,7 +583,7 @@ impl Life {
         let settled = self.is_settled();
         match &mut self.doing {
             Doing::Idle if forgotten => self.clean(out),
-            Doing::Idle => self.begin(now_ms, out),
+            Doing::Idle if self.confirmed || stopped => self.begin(now_ms, out),
             Doing::Preparing { aborting } if (forgotten || stopped) && !*aborting => {
                 *aborting = true;
                 out.push(Effect::AbortPrepare);
@@ -601,7 +608,13 @@ impl Life {
                 out.push(Effect::RemoveEntry);
                 true
             }
-            Doing::Preparing { .. }
+            Doing::Removed if !self.gone => {
+                self.gone = true;
+                out.push(Effect::Gone);
+                true
+            }
+            Doing::Idle
+            | Doing::Preparing { .. }
             | Doing::Launching
             | Doing::Running { .. }
             | Doing::Closing { .. }

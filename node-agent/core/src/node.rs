@@ -100,6 +100,8 @@ impl Node {
         if self.is_stale(&order) {
             return Vec::new();
         }
+        // Not stale, so those of its step are earlier attempts, of which none began.
+        self.waiting.retain(|_, other| !same_step(other, &order));
         self.waiting.insert(order.alloc.clone(), order);
         let mut acts = self.disown_earlier(now_ms);
         acts.extend(self.start_waiting(now_ms));

@@ -1,0 +1,151 @@
+//! What only a whole node can see.
+
+use crate::orders::{alloc, order, stopped};
+use model::{ObservedState, Outcome, Usage};
+use node_agent::{Act, Effect, End, Entry, Event, Found, Node, Progress, TOMBSTONES_MAX};
+
+fn prepares(acts: &[Act]) -> Vec<&str> {
+    let prepared = acts.iter().filter(|act| act.effect == Effect::Prepare);
+    prepared.map(|act| act.alloc.as_str()).collect()
+}
+
+fn kills(acts: &[Act]) -> usize {
+    acts.iter().filter(|act| matches!(act.effect, Effect::Kill(_))).count()
+}
+
+fn running(step: usize, counter: u32) -> Node {
+    let mut node = Node::new("boot");
+    node.on_connected(0);
+    node.on_order(order(step, counter), 0);
+    let id = alloc(step, counter);
+    node.on(&id, Event::Written, 0);
+    node.on(&id, Event::Prepared { phases: Vec::new() }, 0);
+    let launched = Event::Launched {
+        started_ms: 1,
+        phase: None,
+    };
+    node.on(&id, launched, 1);
+    node
+}
+
+fn exited() -> Event {
+    Event::Ended {
+        started_ms: Some(1),
+        ended_ms: 2,
+        outcome: Outcome::Exited { code: 0 },
+        log_bytes: 0,
+        usage: Usage::default(),
+    }
+}
+
+#[test]
+fn an_order_that_is_repeated_runs_once() {
+    let mut node = Node::new("boot");
+    assert_eq!(prepares(&node.on_orders(vec![order(0, 1), order(1, 1)], 0)).len(), 2);
+    assert_eq!(prepares(&node.on_orders(vec![order(0, 1), order(1, 1)], 0)).len(), 0);
+    assert_eq!(prepares(&node.on_order(order(0, 1), 0)).len(), 0);
+}
+
+#[test]
+fn an_order_of_an_earlier_attempt_is_refused() {
+    let mut node = running(0, 2);
+    assert_eq!(node.on_order(order(0, 1), 5), []);
+    assert!(node.life(&alloc(0, 1)).is_none());
+    assert_eq!(
+        prepares(&node.on_order(order(1, 1), 5)).len(),
+        1,
+        "another step is no earlier attempt"
+    );
+}
+
+#[test]
+fn the_next_attempt_begins_once_the_earlier_one_is_gone() {
+    let mut node = running(0, 1);
+    let acts = node.on_orders(vec![order(0, 2)], 5);
+    assert_eq!((kills(&acts), prepares(&acts).len()), (1, 0));
+    assert!(!node.is_idle());
+    let acts = node.on(&alloc(0, 1), exited(), 6);
+    assert_eq!(prepares(&acts), [alloc(0, 2).as_str()]);
+}
+
+#[test]
+fn a_waiting_attempt_that_is_withdrawn_never_begins() {
+    for forget in [true, false] {
+        let mut node = running(0, 1);
+        node.on_order(order(0, 2), 5);
+        if forget {
+            node.on_forget(&alloc(0, 2), 5);
+        } else {
+            node.on_orders(Vec::new(), 5);
+        }
+        assert_eq!(prepares(&node.on(&alloc(0, 1), exited(), 6)).len(), 0);
+    }
+}
+
+#[test]
+fn a_waiting_attempt_that_is_stopped_ends_as_cancelled() {
+    let mut node = running(0, 1);
+    node.on_order(order(0, 2), 5);
+    node.on_order(stopped(order(0, 2)), 5);
+    let acts = node.on(&alloc(0, 1), exited(), 6);
+    assert_eq!(prepares(&acts).len(), 0);
+    assert!(
+        acts.iter()
+            .any(|act| matches!(&act.effect, Effect::CloseLog { line: Some(line) } if line.contains("cancelled")))
+    );
+}
+
+#[test]
+fn a_finished_allocation_that_still_stands_is_not_run_again() {
+    let mut node = running(0, 1);
+    let id = alloc(0, 1);
+    node.on(&id, Event::Written, 2);
+    for event in [exited(), Event::Written, Event::LogComplete] {
+        node.on(&id, event, 3);
+    }
+    node.on_ack(&id, ObservedState::Ended, true, 4);
+    node.on(&id, Event::Written, 5);
+    node.on(&id, Event::Cleaned, 6);
+    assert!(node.is_idle());
+    assert_eq!(node.on_orders(vec![order(0, 1)], 7), []);
+    let acts = node.on_orders(Vec::new(), 8);
+    assert_eq!(acts.len(), 1);
+    assert_eq!(acts[0].effect, Effect::RemoveEntry);
+    node.on(&id, Event::EntryRemoved, 9);
+    assert_eq!(node.lives().count(), 0);
+}
+
+#[test]
+fn only_so_many_finished_allocations_are_remembered() {
+    let mut node = Node::new("boot");
+    for step in 0..TOMBSTONES_MAX + 3 {
+        let end = End {
+            started_ms: None,
+            ended_ms: 1,
+            phases: Vec::new(),
+            outcome: Outcome::Cancelled,
+            log_bytes: 0,
+            usage: Usage::default(),
+        };
+        let entry = Entry {
+            order: order(step, 1),
+            boot_id: "boot".to_owned(),
+            progress: Progress::Done(Box::new(end)),
+        };
+        node.readopt(entry, Found::Nothing, 0);
+        node.on(&alloc(step, 1), Event::Cleaned, 0);
+    }
+    let removed = node
+        .on_tick(1)
+        .into_iter()
+        .filter(|act| act.effect == Effect::RemoveEntry);
+    assert_eq!(removed.count(), 3);
+}
+
+#[test]
+fn words_about_what_is_not_held_change_nothing() {
+    let mut node = running(0, 1);
+    assert_eq!(node.on_forget(&alloc(7, 1), 5), []);
+    assert_eq!(node.on_ack(&alloc(7, 1), ObservedState::Ended, false, 5), []);
+    assert_eq!(node.on(&alloc(7, 1), exited(), 5), []);
+}
