@@ -16,9 +16,11 @@ pub mod metrics;
 pub mod problem;
 mod repository;
 pub mod rest;
+pub mod server;
 pub mod state;
 pub mod tokens;
 pub mod view;
 
 pub use explain::{Explain, NoExplain};
+pub use server::{Api, ServeError};
 pub use state::{ApiConfig, Deps, Shared};

@@ -1,0 +1,237 @@
+//! The server role's port: REST and gRPC side by side, and the loops that run behind them.
+//!
+//! Which of the two a request is for is told by its content type alone. Not here: what is answered.
+
+use crate::limit::{CONNECTIONS_MAX, HEAD_MAX, HEAD_TIMEOUT};
+use crate::state::{ApiConfig, Deps, Server, Shared};
+use crate::{intake, rest};
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header;
+use axum::response::Response;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt, service_fn};
+
+/// How long open requests may go on after the server was asked to stop. Streams end at once.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The pause after the system refused a connection, e.g. because no file descriptors are left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often an HTTP/2 peer is asked whether it is still there; agents keep one stream for days.
+const PING_EVERY: Duration = Duration::from_secs(10);
+
+/// How long its answer may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Most streams of one HTTP/2 connection: a browser's page with some logs open.
+const HTTP2_STREAMS_MAX: u32 = 256;
+
+/// Why the server stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A loop ended that must not end: a fault of the program.
+    #[error("the server's {0} ended by itself")]
+    LoopEnded(&'static str),
+}
+
+/// The server role: built from its deps, then served.
+pub struct Api {
+    server: Shared,
+}
+
+impl Api {
+    /// Puts the parts together; nothing runs yet.
+    #[must_use]
+    pub fn new(config: ApiConfig, deps: Deps) -> Self {
+        Self {
+            server: Server::new(config, deps),
+        }
+    }
+
+    /// What the parts share.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.server
+    }
+
+    /// Shows another role's numbers at `/metrics` too.
+    pub fn add_metrics(&self, registry: prometheus::Registry) {
+        self.server.metrics.add_registry(registry);
+    }
+
+    /// Serves until `shutdown` (or the deps' own token) is cancelled: then streams end, open
+    /// requests get some seconds, and everything received of logs is stored.
+    ///
+    /// # Errors
+    /// [`ServeError`] when a part of the server broke.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let server = self.server;
+        let stop = server.deps.shutdown.clone();
+        let mut loops = JoinSet::new();
+        loops.spawn(pass_on(shutdown, stop.clone()));
+        loops.spawn(follow(server.clone()));
+        loops.spawn(work(server.clone()));
+        let port = port(&server);
+        let accepting = accept(listener, port, stop.clone());
+        let result = tokio::select! {
+            () = accepting => Ok(()),
+            Some(ended) = loops.join_next() => match ended {
+                Ok(_) if stop.is_cancelled() => Ok(()),
+                Ok(name) => Err(ServeError::LoopEnded(name)),
+                Err(error) => {
+                    tracing::error!(%error, "a loop of the server crashed");
+                    Err(ServeError::LoopEnded("loop"))
+                }
+            },
+        };
+        stop.cancel();
+        while loops.join_next().await.is_some() {}
+        server.logs.stop().await;
+        result
+    }
+}
+
+async fn pass_on(shutdown: CancellationToken, stop: CancellationToken) -> &'static str {
+    tokio::select! {
+        () = shutdown.cancelled() => stop.cancel(),
+        () = stop.cancelled() => {}
+    }
+    "shutdown"
+}
+
+async fn follow(server: Shared) -> &'static str {
+    let stop = server.deps.shutdown.clone();
+    server.view.follow(server.store(), &server.definitions, &stop).await;
+    "view"
+}
+
+async fn work(server: Shared) -> &'static str {
+    intake::work(server).await;
+    "intake"
+}
+
+/// The two routers of the port.
+#[derive(Clone)]
+struct Port {
+    rest: Router,
+    grpc: Router,
+}
+
+fn port(server: &Shared) -> Port {
+    Port {
+        rest: rest::router(server),
+        grpc: tonic::service::Routes::default().prepare().into_axum_router(),
+    }
+}
+
+impl Port {
+    async fn answer(self, request: Request) -> Result<Response, Infallible> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let is_grpc = kind.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+        let router = if is_grpc { self.grpc } else { self.rest };
+        router.oneshot(request).await
+    }
+}
+
+/// Takes connections until `stop`, then waits for the open ones, at most [`GRACE`].
+async fn accept(listener: TcpListener, port: Port, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept_one(&listener, &room) => accepted,
+            Some(_ended) = connections.join_next() => continue,
+        };
+        let (stream, permit) = accepted;
+        let (port, watcher) = (port.clone(), graceful.watcher());
+        connections.spawn(async move {
+            let started = Arc::new(AtomicBool::new(false));
+            let builder = builder();
+            let service = service(port, started.clone());
+            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            tokio::select! {
+                result = watcher.watch(connection) => if let Err(error) = result {
+                    tracing::debug!(error = %error, "connection broke");
+                },
+                () = silent(&started) => tracing::debug!("connection sent no request"),
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    let _in_time = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+    connections.shutdown().await;
+}
+
+async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, tokio::sync::OwnedSemaphorePermit) {
+    let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                // A log line must not wait for the next one.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "connection without nodelay");
+                }
+                return (stream, permit);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Ends when the connection has brought no request in time; hyper's own time-out begins only after
+/// it knows which protocol is spoken.
+async fn silent(started: &AtomicBool) {
+    tokio::time::sleep(HEAD_TIMEOUT).await;
+    if started.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn service(
+    port: Port,
+    started: Arc<AtomicBool>,
+) -> TowerToHyperService<
+    impl Service<axum::http::Request<hyper::body::Incoming>, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send,
+> {
+    TowerToHyperService::new(service_fn(move |request: axum::http::Request<hyper::body::Incoming>| {
+        started.store(true, Ordering::Relaxed);
+        port.clone().answer(request.map(axum::body::Body::new))
+    }))
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX));
+    builder
+}
