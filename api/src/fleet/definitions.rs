@@ -67,11 +67,11 @@ pub enum DefinitionError {
     Store(#[from] StoreError),
 }
 
-/// The definitions that were used last.
-#[derive(Debug, Default)]
+/// The definitions that were used last. Clones share them.
+#[derive(Debug, Default, Clone)]
 pub struct Definitions {
     /// The newest at the back, each with the length of its text.
-    kept: Mutex<VecDeque<(Arc<Definition>, usize)>>,
+    kept: Arc<Mutex<VecDeque<(Arc<Definition>, usize)>>>,
 }
 
 impl Definitions {

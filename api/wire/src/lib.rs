@@ -12,6 +12,9 @@ pub mod v1 {
     tonic::include_proto!("buildflow.v1");
 }
 
+/// What every message can do, e.g. tell its encoded length.
+pub use prost::Message;
+
 /// The most bytes of log in one message.
 pub const LOG_DATA_MAX: usize = 256 * 1024;
 

@@ -1,0 +1,326 @@
+//! A node's reports: read, gathered for each allocation, and judged against what the store holds.
+//!
+//! An observation only ever grows, is filed only while its allocation stands under the same fence,
+//! and is answered `accepted` after the allocation is gone only if this very allocation was folded
+//! into its step. Not here: reading and writing the store (`filing`).
+
+use model::{AllocId, Allocation, Fence, Observed, ObservedState, StepRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::Notify;
+use wire::v1;
+
+/// The longest report, bytes of JSON: an outcome's message and some dozen phases.
+const REPORT_MAX: usize = 64 * 1024;
+
+/// Most allocations of which reports wait. More than a node can hold; what is dropped comes again.
+const WAITING_MAX: usize = 4_096;
+
+/// Why a report was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("report of `{alloc}`: {message}")]
+pub(super) struct ReportError {
+    /// Of which allocation, as it was sent.
+    alloc: String,
+    message: String,
+}
+
+/// Checks a report.
+pub(super) fn read(report: &v1::Report) -> Result<Observed, ReportError> {
+    let wrong = |message: String| ReportError {
+        alloc: report.alloc_id.chars().take(80).collect(),
+        message,
+    };
+    if report.observed_json.len() > REPORT_MAX {
+        return Err(wrong(format!("has more than {REPORT_MAX} bytes")));
+    }
+    let alloc = AllocId::new(report.alloc_id.as_str()).map_err(|e| wrong(e.to_string()))?;
+    let fence = Fence::from(report.fence.ok_or_else(|| wrong("the fence is missing".to_owned()))?);
+    let mut observed: Observed =
+        serde_json::from_str(&report.observed_json).map_err(|e| wrong(format!("observed_json: {e}")))?;
+    if observed.alloc != alloc || observed.fence != fence {
+        return Err(wrong("observed_json is of another allocation or fence".to_owned()));
+    }
+    if observed.state == ObservedState::Ended && (observed.outcome.is_none() || observed.log_bytes.is_none()) {
+        return Err(wrong("an ended allocation needs `outcome` and `log_bytes`".to_owned()));
+    }
+    // These two are the record's own.
+    observed.unknown.remove("kind");
+    observed.unknown.remove("v");
+    Ok(observed)
+}
+
+/// What the store holds about a report's allocation.
+#[derive(Debug, Default)]
+pub(super) struct Held<'a> {
+    /// The order, if it stands.
+    pub(super) order: Option<&'a Allocation>,
+    /// What was filed.
+    pub(super) filed: Option<&'a Observed>,
+    /// The step's record.
+    pub(super) step: Option<&'a StepRecord>,
+}
+
+/// What becomes of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is news and the allocation stands.
+    File,
+    /// As much or more is filed.
+    Known,
+    /// The allocation is gone because its end was folded into the step.
+    Folded,
+    /// The allocation does not stand.
+    Refused,
+}
+
+/// Judges a report.
+pub(super) fn judge(report: &Observed, held: &Held<'_>) -> Verdict {
+    let Some(order) = held.order else {
+        return if held.step.is_some_and(|step| is_folded(step, &report.alloc)) {
+            Verdict::Folded
+        } else {
+            Verdict::Refused
+        };
+    };
+    if order.fence != report.fence {
+        return Verdict::Refused;
+    }
+    match held.filed {
+        Some(filed) if filed.state >= report.state => Verdict::Known,
+        Some(_) | None => Verdict::File,
+    }
+}
+
+/// True when this very allocation's end is the step's end.
+pub(super) fn is_folded(step: &StepRecord, alloc: &AllocId) -> bool {
+    step.alloc.as_ref() == Some(alloc) && step.status.is_terminal()
+}
+
+/// What waits for one allocation: the farthest report, and every state that is to be acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gathered {
+    pub(super) report: Observed,
+    pub(super) states: BTreeSet<ObservedState>,
+}
+
+/// Reports that wait to be filed: one for each allocation, however often the node repeats itself.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    reports: Mutex<BTreeMap<AllocId, Gathered>>,
+    wake: Notify,
+}
+
+impl Waiting {
+    /// Adds a report. False: there is no room; the node sends it again.
+    pub(super) fn add(&self, report: Observed) -> bool {
+        let added = self.merge(Gathered {
+            states: [report.state].into(),
+            report,
+        });
+        self.wake.notify_one();
+        added
+    }
+
+    fn merge(&self, new: Gathered) -> bool {
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = reports.get_mut(&new.report.alloc) {
+            if new.report.state > there.report.state || new.report.fence != there.report.fence {
+                there.report = new.report;
+            }
+            there.states.extend(new.states);
+            return true;
+        }
+        if reports.len() >= WAITING_MAX {
+            return false;
+        }
+        reports.insert(new.report.alloc.clone(), new);
+        true
+    }
+
+    /// Takes up to `max`; waits for one if there is none.
+    pub(super) async fn take(&self, max: usize) -> Vec<Gathered> {
+        loop {
+            {
+                let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+                if !reports.is_empty() {
+                    let taken = std::iter::from_fn(|| reports.pop_first()).take(max);
+                    let taken = taken.map(|(_, gathered)| gathered).collect();
+                    if !reports.is_empty() {
+                        self.wake.notify_one();
+                    }
+                    return taken;
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+}
+
+/// The word of an acknowledgement.
+pub(super) fn state_word(state: ObservedState) -> &'static str {
+    match state {
+        ObservedState::Preparing => "preparing",
+        ObservedState::Running => "running",
+        ObservedState::Ended => "ended",
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use model::{NodeId, Outcome, Resources, RunId, StepStatus, Usage};
+    use ObservedState::{Ended, Preparing, Running};
+
+    /// A report of the `counter`-th allocation of step 0 of run `01jd`.
+    pub(crate) fn observed(counter: u32, state: ObservedState) -> Observed {
+        let fence = Fence { epoch: 1, counter };
+        let ended = state == Ended;
+        Observed {
+            alloc: AllocId::for_step(&RunId::new("01jd").unwrap(), 0, fence),
+            fence,
+            state,
+            started_ms: None,
+            ended_ms: None,
+            phases: Vec::new(),
+            outcome: ended.then_some(Outcome::Exited { code: 0 }),
+            log_bytes: ended.then_some(12),
+            usage: Usage::default(),
+            unknown: model::record::Unknown::new(),
+        }
+    }
+
+    /// A report as it is sent.
+    pub(crate) fn message(observed: &Observed) -> v1::Report {
+        v1::Report {
+            alloc_id: observed.alloc.to_string(),
+            fence: Some(observed.fence.into()),
+            observed_json: serde_json::to_string(observed).unwrap(),
+        }
+    }
+
+    fn allocation(counter: u32) -> Allocation {
+        let report = observed(counter, Preparing);
+        Allocation {
+            id: report.alloc,
+            run: RunId::new("01jd").unwrap(),
+            step: 0,
+            attempt: counter,
+            fence: report.fence,
+            node: NodeId::new("n1").unwrap(),
+            node_epoch: 1,
+            resources: Resources::default(),
+            created_ms: 0,
+            stop: None,
+            unknown: model::record::Unknown::new(),
+        }
+    }
+
+    fn step(counter: u32, status: StepStatus) -> StepRecord {
+        StepRecord {
+            alloc: Some(observed(counter, Ended).alloc),
+            ..StepRecord::first(status)
+        }
+    }
+
+    #[test]
+    fn an_observation_grows_and_never_falls_back() {
+        let order = allocation(1);
+        for (filed, sent, verdict) in [
+            (None, Preparing, Verdict::File),
+            (None, Ended, Verdict::File),
+            (Some(Preparing), Running, Verdict::File),
+            (Some(Preparing), Preparing, Verdict::Known),
+            (Some(Running), Preparing, Verdict::Known),
+            (Some(Ended), Running, Verdict::Known),
+            (Some(Ended), Ended, Verdict::Known),
+        ] {
+            let filed = filed.map(|state| observed(1, state));
+            let held = Held {
+                order: Some(&order),
+                filed: filed.as_ref(),
+                step: None,
+            };
+            assert_eq!(judge(&observed(1, sent), &held), verdict, "{filed:?} {sent:?}");
+        }
+    }
+
+    #[test]
+    fn without_its_allocation_a_report_counts_only_if_it_was_folded() {
+        for (step, verdict) in [
+            (None, Verdict::Refused),
+            (Some(step(1, StepStatus::Success)), Verdict::Folded),
+            (Some(step(1, StepStatus::Queued)), Verdict::Refused),
+            (Some(step(2, StepStatus::Success)), Verdict::Refused),
+            (Some(step(2, StepStatus::Running)), Verdict::Refused),
+        ] {
+            let held = Held {
+                step: step.as_ref(),
+                ..Held::default()
+            };
+            assert_eq!(judge(&observed(1, Ended), &held), verdict, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn another_fence_is_refused() {
+        let order = allocation(1);
+        let mut report = observed(1, Ended);
+        report.fence.counter = 2;
+        let held = Held {
+            order: Some(&order),
+            ..Held::default()
+        };
+        assert_eq!(judge(&report, &held), Verdict::Refused);
+    }
+
+    #[test]
+    fn a_wrong_report_is_told_what_is_wrong() {
+        type Spoil = fn(&mut v1::Report);
+        let cases: [(&str, Spoil); 7] = [
+            ("not a legal id", |r| r.alloc_id = "a/b".to_owned()),
+            ("the fence is missing", |r| r.fence = None),
+            ("of another allocation or fence", |r| r.fence.as_mut().unwrap().counter = 9),
+            ("of another allocation or fence", |r| r.alloc_id = "01jd-0-1-9".to_owned()),
+            ("observed_json: ", |r| r.observed_json = "{".to_owned()),
+            ("has more than 65536 bytes", |r| r.observed_json = " ".repeat(REPORT_MAX + 1)),
+            ("needs `outcome` and `log_bytes`", |r| {
+                r.observed_json = r.observed_json.replace("log_bytes", "log_byte");
+            }),
+        ];
+        for (expect, spoil) in cases {
+            let mut report = message(&observed(1, Ended));
+            spoil(&mut report);
+            let error = read(&report).expect_err(expect).to_string();
+            assert!(error.contains(expect), "{error} / {expect}");
+        }
+        assert_eq!(read(&message(&observed(1, Ended))), Ok(observed(1, Ended)));
+    }
+
+    #[test]
+    fn a_report_cannot_forge_the_head_of_its_record() {
+        let mut report = message(&observed(1, Running));
+        report.observed_json = report.observed_json.replacen('{', r#"{"kind":"leader","v":9,"later":1,"#, 1);
+        let read = read(&report).unwrap();
+        let stored: Observed = model::decode(&model::encode(&read)).unwrap();
+        assert_eq!(stored.unknown.keys().collect::<Vec<_>>(), ["later"]);
+    }
+
+    #[tokio::test]
+    async fn repeated_reports_wait_as_one_and_all_their_states_are_answered() {
+        let waiting = Waiting::default();
+        for state in [Running, Preparing, Ended, Running] {
+            assert!(waiting.add(observed(1, state)));
+        }
+        assert!(waiting.add(observed(2, Preparing)));
+        let first = waiting.take(1).await;
+        assert_eq!(first[0].report, observed(1, Ended));
+        assert_eq!(first[0].states, [Preparing, Running, Ended].into());
+        assert_eq!(waiting.take(9).await[0].report, observed(2, Preparing));
+        for counter in 0..WAITING_MAX as u32 {
+            assert!(waiting.add(observed(counter, Preparing)));
+        }
+        assert!(!waiting.add(observed(1 << 20, Preparing)));
+        assert!(waiting.add(observed(3, Running)), "one that waits already has room");
+    }
+}

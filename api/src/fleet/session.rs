@@ -1,0 +1,546 @@
+//! One node's stream from Hello to its end: what comes in is dealt with, what is due goes out.
+//!
+//! The parts (renewals, reports, orders, logs) run side by side and none waits for another; the
+//! first that ends, ends the session. Not here: decisions (`hello`, `desired`, `report`), the
+//! store's transactions (`enroll`, `filing`), logs (`crate::logs`).
+
+use super::desired::{Desired, Word};
+use super::end::End;
+use super::filing::{self, Filed};
+use super::hello::Registration;
+use super::orders::{self, OrderError};
+use super::report::{self, Verdict, Waiting, state_word};
+use super::{Inner, enroll};
+use crate::clock::now_ms;
+use crate::logs::{Board, LogError, LogWriter, Reply};
+use futures::stream::{FuturesUnordered, StreamExt};
+use model::{AllocId, Allocation, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use store::live::read_all;
+use store::{LeaseId, StoreError, Watch, WatchEvent};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tonic::{Status, Streaming};
+use wire::v1::{self, agent_message, server_message};
+
+/// Messages that wait for a slow stream. Bounded by number because most are small; a large order
+/// waits in the watch, not here.
+pub(super) const OUTBOX_MAX: usize = 64;
+
+/// How long a stream may take no message before it is given up.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a stream may take to say Hello.
+const HELLO_WAIT: Duration = Duration::from_secs(10);
+
+/// The pauses before the store is asked again.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+
+/// How long one renewal may take before it is tried again.
+const RENEW_WAIT: Duration = Duration::from_secs(5);
+
+/// Most reports that are filed in one round trip.
+const FILE_MAX: usize = 64;
+
+/// Most logs that one node may have open: more than it can have allocations.
+const LOGS_MAX: usize = 4_096;
+
+/// Most logs that are being opened at once: each lists blobs.
+const OPENING_MAX: usize = 16;
+
+/// The way out.
+pub(super) struct Outbox {
+    sender: mpsc::Sender<Result<v1::ServerMessage, Status>>,
+}
+
+impl Outbox {
+    pub(super) fn new(sender: mpsc::Sender<Result<v1::ServerMessage, Status>>) -> Self {
+        Self { sender }
+    }
+
+    async fn send(&self, message: server_message::Message) -> Result<(), End> {
+        let message = v1::ServerMessage { message: Some(message) };
+        match timeout(STUCK_AFTER, self.sender.send(Ok(message))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Left),
+            Err(_) => Err(End::Stuck),
+        }
+    }
+
+    /// The last word, if there is room for one.
+    pub(super) fn close(self, end: &End) {
+        if let Some(status) = end.status() {
+            let _ = self.sender.try_send(Err(status));
+        }
+    }
+}
+
+/// A log of this node.
+enum Slot {
+    /// It is being found out what is stored.
+    Opening,
+    Open(LogWriter),
+}
+
+/// A registered node's session.
+pub(super) struct Session<'a> {
+    fleet: &'a Inner,
+    node: NodeId,
+    lease: LeaseId,
+    outbox: &'a Outbox,
+    waiting: Waiting,
+    board: Arc<Board>,
+    logs: Mutex<BTreeMap<AllocId, Slot>>,
+    to_open: mpsc::UnboundedSender<AllocId>,
+    /// The newest renewal and when it came.
+    renewal: watch::Sender<(u64, Instant)>,
+    /// What the agent had in its journal when it registered.
+    held: BTreeSet<AllocId>,
+}
+
+/// A session's whole life; answers why it ended.
+pub(super) async fn run(
+    fleet: &Inner,
+    mut inbound: Streaming<v1::AgentMessage>,
+    outbox: &Outbox,
+    ended: &mut Option<(NodeId, LeaseId)>,
+) -> End {
+    match open(fleet, &mut inbound, outbox, ended).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn open(
+    fleet: &Inner,
+    inbound: &mut Streaming<v1::AgentMessage>,
+    outbox: &Outbox,
+    ended: &mut Option<(NodeId, LeaseId)>,
+) -> Result<End, End> {
+    let stopping = fleet.shutdown.clone();
+    let registration = tokio::select! {
+        registration = hello(inbound) => registration?,
+        () = stopping.cancelled() => return Err(End::Stopping),
+    };
+    let store = fleet.store.as_ref();
+    let enrolled = enroll::enroll(store, &fleet.config.server_name, fleet.config.lease, &registration, now_ms()).await?;
+    *ended = Some((registration.node.clone(), enrolled.lease));
+    let seat = fleet.seats.take(&registration.node, enrolled.epoch)?;
+    let span = (registration.node.as_str(), enrolled.epoch);
+    tracing::info!(node_id = span.0, node_epoch = span.1, "node registered");
+    let _counted = Counted::new(fleet);
+    let (to_open, opens) = mpsc::unbounded_channel();
+    let session = Session {
+        fleet,
+        node: registration.node,
+        lease: enrolled.lease,
+        outbox,
+        waiting: Waiting::default(),
+        board: Arc::default(),
+        logs: Mutex::default(),
+        to_open,
+        renewal: watch::Sender::new((0, Instant::now())),
+        held: registration.held,
+    };
+    let welcome = server_message::Message::Welcome(v1::Welcome {
+        server: fleet.config.server_name.clone(),
+        node_epoch: enrolled.epoch,
+        lease_ms: u64::try_from(fleet.config.lease.as_millis()).unwrap_or(u64::MAX),
+    });
+    outbox.send(welcome).await?;
+    let end = tokio::select! {
+        biased;
+        () = stopping.cancelled() => End::Stopping,
+        () = seat.replaced.cancelled() => End::Replaced,
+        end = session.renew() => end,
+        end = session.receive(inbound) => end,
+        end = session.file_reports() => end,
+        end = session.order() => end,
+        end = session.open_logs(opens) => end,
+        end = session.tell_of_logs() => end,
+    };
+    Ok(end)
+}
+
+async fn hello(inbound: &mut Streaming<v1::AgentMessage>) -> Result<Registration, End> {
+    let first = timeout(HELLO_WAIT, inbound.message()).await.map_err(|_| End::NoHello)?;
+    let first = first.map_err(End::Broken)?.ok_or(End::Left)?;
+    Ok(Registration::read(first)?)
+}
+
+impl Session<'_> {
+    /// Deals with what comes in. Never waits for anything but the stream.
+    async fn receive(&self, inbound: &mut Streaming<v1::AgentMessage>) -> End {
+        loop {
+            let message = match inbound.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return End::Left,
+                Err(status) => return End::Broken(status),
+            };
+            if let Err(end) = self.on_message(message) {
+                return end;
+            }
+        }
+    }
+
+    fn on_message(&self, message: v1::AgentMessage) -> Result<(), End> {
+        use agent_message::Message;
+        match message.message {
+            Some(Message::Hello(_)) => return Err(End::Message("Hello comes once, as the first message".to_owned())),
+            Some(Message::Renew(renew)) => {
+                self.renewal.send_replace((renew.sequence, Instant::now()));
+            }
+            Some(Message::Report(report)) => {
+                let observed = report::read(&report)?;
+                if !self.waiting.add(observed) {
+                    tracing::warn!(node_id = %self.node, "too many reports wait, one was left to come again");
+                }
+            }
+            Some(Message::LogOpen(open)) => self.open_log(&open.alloc_id)?,
+            Some(Message::Log(data)) => self.on_log(data)?,
+            None => tracing::debug!(node_id = %self.node, "message of a newer release passed over"),
+        }
+        Ok(())
+    }
+
+    fn logs(&self) -> MutexGuard<'_, BTreeMap<AllocId, Slot>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_log(&self, alloc_id: &str) -> Result<(), End> {
+        let alloc = AllocId::new(alloc_id).map_err(|e| End::Message(format!("log: {e}")))?;
+        let mut logs = self.logs();
+        match logs.get(&alloc) {
+            Some(Slot::Open(writer)) => writer.resume(),
+            Some(Slot::Opening) => {}
+            None if logs.len() >= LOGS_MAX => {
+                return Err(End::Message(format!("more than {LOGS_MAX} logs are open")));
+            }
+            None => {
+                logs.insert(alloc.clone(), Slot::Opening);
+                // The receiver lives as long as the session; each log is in it once.
+                let _ = self.to_open.send(alloc);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_log(&self, data: v1::LogData) -> Result<(), End> {
+        if data.bytes.len() > wire::LOG_DATA_MAX {
+            let (len, most) = (data.bytes.len(), wire::LOG_DATA_MAX);
+            return Err(End::Message(format!("log: {len} bytes in one message; {most} at most")));
+        }
+        let alloc = AllocId::new(data.alloc_id.as_str()).map_err(|e| End::Message(format!("log: {e}")))?;
+        if let Some(Slot::Open(writer)) = self.logs().get(&alloc) {
+            writer.data(data.offset, data.bytes.into(), data.end);
+            return Ok(());
+        }
+        // What comes before the log is open comes again: the node is told from where to send.
+        self.open_log(&data.alloc_id)
+    }
+
+    /// Renews the lease for every Renew; ends when none comes.
+    async fn renew(&self) -> End {
+        let mut renewals = self.renewal.subscribe();
+        let mut renewed = 0;
+        loop {
+            let (sequence, came) = *renewals.borrow_and_update();
+            let deadline = came + self.fleet.config.lease;
+            if sequence != renewed {
+                match timeout(RENEW_WAIT, self.fleet.store.lease_keep_alive(self.lease)).await {
+                    Ok(Ok(_)) => {
+                        renewed = sequence;
+                        self.fleet.metrics.renewals.inc();
+                        let ack = server_message::Message::RenewAck(v1::RenewAck { sequence });
+                        if let Err(end) = self.outbox.send(ack).await {
+                            return end;
+                        }
+                        continue;
+                    }
+                    Ok(Err(StoreError::NoLease(_))) => return End::LeaseLost,
+                    Ok(Err(error)) => tracing::warn!(node_id = %self.node, %error, "lease not renewed yet"),
+                    Err(_) => tracing::warn!(node_id = %self.node, "lease not renewed yet, the store is slow"),
+                }
+            }
+            let pause = if sequence == renewed { deadline } else { deadline.min(Instant::now() + RETRY_PAUSES.0) };
+            tokio::select! {
+                _ = renewals.changed() => {}
+                () = tokio::time::sleep_until(pause) => {
+                    if Instant::now() >= deadline {
+                        return End::Silent;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Files reports and answers them. While the store does not answer, nobody is answered.
+    async fn file_reports(&self) -> End {
+        let store = self.fleet.store.as_ref();
+        loop {
+            let reports = self.waiting.take(FILE_MAX).await;
+            let timer = self.fleet.metrics.filed_seconds.start_timer();
+            let mut pauses = Pauses::default();
+            let results = loop {
+                match filing::file(store, &self.node, &reports).await {
+                    Ok(results) => break results,
+                    Err(error) => {
+                        tracing::warn!(node_id = %self.node, %error, "reports not filed yet");
+                        pauses.wait().await;
+                    }
+                }
+            };
+            timer.observe_duration();
+            for (gathered, result) in reports.iter().zip(results) {
+                if let Err(end) = self.answer(gathered, result).await {
+                    return end;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, gathered: &report::Gathered, result: Filed) -> Result<(), End> {
+        let (word, accepted) = match result {
+            Filed::Accepted(Verdict::File) => ("filed", true),
+            Filed::Accepted(_) => ("known", true),
+            Filed::Refused => ("refused", false),
+            Filed::Undecided => return Ok(()),
+        };
+        self.fleet.metrics.reports.with_label_values(&[word]).inc();
+        let alloc = &gathered.report.alloc;
+        tracing::debug!(alloc_id = %alloc, state = state_word(gathered.report.state), result = word, "report answered");
+        for state in &gathered.states {
+            let ack = v1::ReportAck {
+                alloc_id: alloc.to_string(),
+                state: state_word(*state).to_owned(),
+                accepted,
+            };
+            self.outbox.send(server_message::Message::ReportAck(ack)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends all orders that stand, then every change.
+    async fn order(&self) -> End {
+        match self.order_until_it_ends().await {
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    async fn order_until_it_ends(&self) -> Result<End, End> {
+        let mut desired = Desired::default();
+        let mut watch = self.first_orders(&mut desired).await?;
+        loop {
+            let words = match watch.recv().await {
+                None => return Ok(End::Stopping),
+                Some(WatchEvent::Changes(changes)) => desired.changes(changes),
+                Some(WatchEvent::Resync) => {
+                    let (words, again) = self.read_orders(&mut desired).await;
+                    watch = again;
+                    words
+                }
+            };
+            for word in words {
+                match word {
+                    Word::Order(allocation) => self.send_order(&allocation).await?,
+                    Word::Vanished(alloc) => self.forget_unless_folded(alloc).await?,
+                }
+            }
+        }
+    }
+
+    async fn first_orders(&self, desired: &mut Desired) -> Result<Watch, End> {
+        let (words, watch) = self.read_orders(desired).await;
+        let mut standing = BTreeSet::new();
+        let mut orders = Vec::new();
+        for word in words {
+            let Word::Order(allocation) = word else { continue };
+            standing.insert(allocation.id.clone());
+            orders.extend(self.compose(&allocation).await);
+        }
+        self.fleet.metrics.orders.inc_by(orders.len() as u64);
+        let (first, later) = orders::split(orders, &self.held);
+        let first = server_message::Message::Orders(v1::Orders { orders: first });
+        self.outbox.send(first).await?;
+        for order in later {
+            self.outbox.send(server_message::Message::Order(order)).await?;
+        }
+        for alloc in self.held.iter().filter(|a| !standing.contains(*a)) {
+            self.forget_unless_folded(alloc.clone()).await?;
+        }
+        Ok(watch)
+    }
+
+    /// Reads all orders and watches from there; tries until the store answers.
+    async fn read_orders(&self, desired: &mut Desired) -> (Vec<Word>, Watch) {
+        let store = self.fleet.store.as_ref();
+        let prefix = model::key::allocs_of(&self.node);
+        let mut pauses = Pauses::default();
+        loop {
+            let read = async {
+                let (entries, revision) = read_all(store, &prefix).await?;
+                let watch = store.watch(&prefix, revision).await?;
+                Ok::<_, StoreError>((entries, revision, watch))
+            };
+            match read.await {
+                Ok((entries, revision, watch)) => return (desired.whole(entries, revision), watch),
+                Err(error) => {
+                    tracing::warn!(node_id = %self.node, %error, "orders not read yet");
+                    pauses.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn send_order(&self, allocation: &Allocation) -> Result<(), End> {
+        if let Some(order) = self.compose(allocation).await {
+            self.fleet.metrics.orders.inc();
+            self.outbox.send(server_message::Message::Order(order)).await?;
+        }
+        Ok(())
+    }
+
+    /// The order for an allocation; `None` when it never can be written, which is then filed.
+    async fn compose(&self, allocation: &Allocation) -> Option<v1::Order> {
+        let store = self.fleet.store.as_ref();
+        let mut pauses = Pauses::default();
+        loop {
+            let tried = match orders::compose(store, &self.fleet.definitions, allocation).await {
+                Ok(order) => return Some(order),
+                Err(OrderError::Undeliverable(_)) if self.held.contains(&allocation.id) => {
+                    return Some(orders::brief(allocation));
+                }
+                Err(OrderError::Undeliverable(message)) => {
+                    tracing::error!(alloc_id = %allocation.id, message, "order cannot be sent");
+                    filing::file_undeliverable(store, allocation, message, now_ms()).await
+                }
+                Err(OrderError::Store(error)) => Err(error),
+            };
+            let Err(error) = tried else { return None };
+            tracing::warn!(alloc_id = %allocation.id, %error, "order not written yet");
+            pauses.wait().await;
+        }
+    }
+
+    /// An allocation is not ordered any more: unless it ended and was folded, the agent drops it.
+    async fn forget_unless_folded(&self, alloc: AllocId) -> Result<(), End> {
+        let mut pauses = Pauses::default();
+        let folded = loop {
+            match filing::was_folded(self.fleet.store.as_ref(), &alloc).await {
+                Ok(folded) => break folded,
+                Err(error) => {
+                    tracing::warn!(alloc_id = %alloc, %error, "step not read yet");
+                    pauses.wait().await;
+                }
+            }
+        };
+        if folded { Ok(()) } else { self.forget(&alloc).await }
+    }
+
+    async fn forget(&self, alloc: &AllocId) -> Result<(), End> {
+        let forget = v1::Forget {
+            alloc_id: alloc.to_string(),
+        };
+        self.outbox.send(server_message::Message::Forget(forget)).await
+    }
+
+    /// Opens logs, several at once.
+    async fn open_logs(&self, mut opens: mpsc::UnboundedReceiver<AllocId>) -> End {
+        let mut opening = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(alloc) = opens.recv(), if opening.len() < OPENING_MAX => opening.push(self.open_one(alloc)),
+                Some(opened) = opening.next() => if let Err(end) = opened {
+                    return end;
+                },
+                else => return End::Left,
+            }
+        }
+    }
+
+    async fn open_one(&self, alloc: AllocId) -> Result<(), End> {
+        let mut pauses = Pauses::default();
+        loop {
+            match filing::may_write_log(self.fleet.store.as_ref(), &self.node, &alloc).await {
+                Ok(true) => match self.fleet.logs.open(&alloc, self.board.clone()).await {
+                    Ok(writer) => {
+                        self.logs().insert(alloc, Slot::Open(writer));
+                        return Ok(());
+                    }
+                    Err(error @ (LogError::Blobs(_) | LogError::Short { .. })) => {
+                        tracing::warn!(alloc_id = %alloc, %error, "log not opened yet");
+                    }
+                    Err(LogError::NoAllocation(_)) => break,
+                },
+                Ok(false) => break,
+                Err(error) => tracing::warn!(alloc_id = %alloc, %error, "log not opened yet"),
+            }
+            pauses.wait().await;
+        }
+        self.logs().remove(&alloc);
+        self.forget(&alloc).await
+    }
+
+    /// Tells the node what is stored of its logs.
+    async fn tell_of_logs(&self) -> End {
+        loop {
+            for reply in self.board.next().await {
+                let message = match reply {
+                    Reply::From { alloc, offset } => server_message::Message::LogFrom(v1::LogFrom {
+                        alloc_id: alloc.to_string(),
+                        offset,
+                    }),
+                    Reply::Ack {
+                        alloc,
+                        offset,
+                        complete,
+                    } => {
+                        if complete {
+                            self.logs().remove(&alloc);
+                        }
+                        server_message::Message::LogAck(v1::LogAck {
+                            alloc_id: alloc.to_string(),
+                            offset,
+                            complete,
+                        })
+                    }
+                };
+                if let Err(end) = self.outbox.send(message).await {
+                    return end;
+                }
+            }
+        }
+    }
+}
+
+/// Growing pauses between tries.
+#[derive(Default)]
+struct Pauses {
+    last: Option<Duration>,
+}
+
+impl Pauses {
+    async fn wait(&mut self) {
+        let (first, longest) = RETRY_PAUSES;
+        let pause = self.last.map_or(first, |last| (last * 2).min(longest));
+        self.last = Some(pause);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Counts a session while it lasts.
+struct Counted<'a>(&'a Inner);
+
+impl<'a> Counted<'a> {
+    fn new(fleet: &'a Inner) -> Self {
+        fleet.metrics.sessions.inc();
+        Self(fleet)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.sessions.dec();
+    }
+}
