@@ -5,9 +5,15 @@
 //! runtime here either; [`SandboxWatch`] and [`Launcher::shim_pidfd`] are descriptors which any
 //! event loop can wait on.
 
+pub mod cgroup;
+pub mod handover;
+pub mod kernel;
 mod launcher;
+pub mod oci;
 mod record;
 mod sandbox;
+pub mod seccomp;
+pub mod user;
 
 pub use launcher::{
     LaunchError, Launched, Launcher, LauncherConfig, LauncherError, Listed, SandboxState, SandboxWatch,

@@ -103,6 +103,14 @@ pub enum RecordError {
 }
 
 impl ExitRecord {
+    /// Writes the record so that it is on the disk, whole, when this returns.
+    ///
+    /// # Errors
+    /// When the disk does not take it; then nothing is left.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        crate::handover::write_durably(path, &serde_json::to_vec(self)?)
+    }
+
     /// Reads the record at `path`; `None` if there is none.
     ///
     /// # Errors

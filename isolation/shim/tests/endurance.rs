@@ -1,0 +1,211 @@
+//! Much output, many at once, and shims or agents that die: the sandbox's end is told all the same.
+
+mod node;
+
+use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
+
+use isolation::{End, KilledBy, SandboxState};
+use node::{Node, is_root};
+
+/// Most resident memory of a shim, whatever passes through it, in KiB. Measured: about 6,000 for a
+/// shim built for debugging.
+const SHIM_KIB_MAX: u64 = 12_000;
+
+fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_line_of_100_mb_is_kept_whole_in_flat_memory() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let script = "head -c 100000000 /dev/zero | tr '\\0' x; echo; sleep 3600";
+    let mut spec = node.shell("line", script);
+    spec.limits.log_bytes_max = 200_000_000;
+    let launched = node.launcher.launch(&spec).unwrap();
+    let until = Instant::now() + node::PATIENCE;
+    while fs::metadata(&spec.log_path).unwrap().len() < 100_000_001 {
+        assert!(Instant::now() < until, "{:?}", fs::metadata(&spec.log_path));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let peak = peak_kib(launched.shim_pid);
+    assert!(peak < SHIM_KIB_MAX, "{peak} KiB");
+    node.launcher.stop("line", "seen enough").unwrap();
+    let record = node.wait("line");
+    assert_eq!((record.log_bytes, record.log_truncated), (100_000_001, false));
+    let log = fs::read(&spec.log_path).unwrap();
+    assert!(log.ends_with(b"x\n") && log[..100_000_000].iter().all(|byte| *byte == b'x'));
+    node.launcher.remove("line").unwrap();
+}
+
+#[test]
+fn a_flood_is_cut_at_the_limit_and_does_not_block_the_step() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let mut spec = node.shell("flood", "yes | head -c 300000000; echo >&2 last; exit 5");
+    spec.limits.log_bytes_max = 100_000;
+    let (record, log) = node.run(&spec);
+    assert_eq!(record.end, End::Exited { code: 5 });
+    assert!(record.log_truncated);
+    assert_eq!(record.log_bytes, log.len() as u64);
+    let marker = "[buildflow] the log ends here: it reached its limit of 100000 bytes; the rest is discarded\n";
+    assert_eq!(&log[100_000..], marker);
+    assert_eq!(log.matches("buildflow").count(), 1);
+}
+
+#[test]
+fn output_of_the_last_moment_is_not_lost() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let spec = node.shell("burst", "head -c 900000 /dev/zero | tr '\\0' y");
+    let (record, log) = node.run(&spec);
+    assert_eq!((record.log_bytes, log.len()), (900_000, 900_000));
+}
+
+#[test]
+fn a_shim_that_is_killed_takes_its_sandbox_along_and_is_reported() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    for restarted in [false, true] {
+        let id = if restarted { "orphan" } else { "known" };
+        let spec = node.shell(id, "echo up; trap '' TERM; while true; do sleep 1; done");
+        let launched = node.launcher.launch(&spec).unwrap();
+        node.wait_log(&spec, "up");
+        node.wait_running(id);
+        if restarted {
+            node.restart();
+        }
+        let pid = nix::unistd::Pid::from_raw(launched.shim_pid.cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        let record = node.wait(id);
+        assert_eq!((&record.end, record.log_bytes), (&End::ShimDied, 3));
+        assert!(record.started_ms.is_some());
+        assert_eq!(isolation::ExitRecord::read(&spec.exit_path).unwrap(), Some(record));
+        node.launcher.remove(id).unwrap();
+        assert_eq!(node.traces().processes, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_restarted_agent_finds_what_runs_and_what_ended() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let long = node.shell("long", "echo up; trap 'exit 9' TERM; while true; do sleep 0.1; done");
+    let short = node.shell("short", "exit 4");
+    node.launcher.launch(&long).unwrap();
+    node.launcher.launch(&short).unwrap();
+    node.wait_log(&long, "up");
+    node.wait("short");
+    node.restart();
+    let listed = node.launcher.list().unwrap();
+    let ids: Vec<_> = listed.iter().map(|listed| listed.id.as_str()).collect();
+    assert_eq!(ids, ["long", "short"]);
+    assert_eq!(listed[0].log_path.as_ref(), Some(&long.log_path));
+    assert_eq!(listed[0].exit_path.as_ref(), Some(&long.exit_path));
+    assert!(matches!(
+        node.launcher.state("long").unwrap(),
+        SandboxState::Running { .. }
+    ));
+    assert!(!node.launcher.shutdown_if_idle().unwrap());
+    let SandboxState::Ended(record) = node.launcher.state("short").unwrap() else {
+        panic!("short has not ended");
+    };
+    assert_eq!(record.end, End::Exited { code: 4 });
+    assert!(node.launcher.shim_pidfd("long").unwrap().unwrap().as_raw_fd() > 0);
+    node.launcher.stop("long", "after the restart").unwrap();
+    let record = node.wait("long");
+    assert_eq!(record.end, End::Exited { code: 9 });
+    let reason = "after the restart".to_owned();
+    assert_eq!(record.killed_by_us, Some(KilledBy::Stopped { reason }));
+}
+
+#[test]
+fn eight_at_once_know_nothing_of_each_other() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    std::thread::scope(|scope| {
+        for lane in 0..8 {
+            let node = &node;
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let id = format!("lane-{lane}-{round}");
+                    let code = lane * 10 + round;
+                    let script = format!("echo {id}; exit {code}");
+                    let (record, log) = node.run(&node.shell(&id, &script));
+                    assert_eq!(record.end, End::Exited { code }, "{id}");
+                    assert_eq!(log, format!("{id}\n"));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_after_all_kinds_of_ends() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let before = node.traces();
+    let specs = [
+        node.shell("good", "true"),
+        node.shell("bad", "exit 1"),
+        node.spec("missing", &["/nope"]),
+        node.shell("daemon", "sleep 3600 & sleep 3600 & exit 0"),
+        node.shell("running", "sleep 3600"),
+    ];
+    for spec in &specs {
+        node.launcher.launch(spec).unwrap();
+    }
+    for id in ["good", "bad", "missing", "daemon"] {
+        node.wait(id);
+    }
+    node.wait_running("running");
+    assert_ne!(node.traces(), before, "a running sandbox leaves traces");
+    for spec in &specs {
+        node.launcher.remove(&spec.id).unwrap();
+        node.launcher.remove(&spec.id).unwrap();
+    }
+    assert_eq!(node.traces(), before);
+    assert_eq!(node.launcher.list().unwrap(), []);
+}
+
+/// Prints how long a launch takes; fails only if it is absurd. Compare optimised builds.
+#[test]
+fn a_launch_takes_milliseconds() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let mut first = Vec::new();
+    for round in 0..30 {
+        let spec = node.shell(&format!("launch-{round}"), "true");
+        let before = Instant::now();
+        node.launcher.launch(&spec).unwrap();
+        node.wait(&spec.id);
+        first.push(before.elapsed());
+        node.launcher.remove(&spec.id).unwrap();
+    }
+    first.sort();
+    eprintln!(
+        "launch to end of `sh -c true`: median {:?}, worst {:?}",
+        first[15], first[29]
+    );
+    assert!(first[15] < Duration::from_secs(1), "{first:?}");
+}
