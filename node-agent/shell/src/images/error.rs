@@ -118,4 +118,17 @@ impl ImageError {
     pub fn retry(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
+
+    pub(crate) fn io(image: &str, path: &std::path::Path, cause: &std::io::Error) -> Self {
+        match cause.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull {
+                image: image.to_owned(),
+                path: path.to_owned(),
+            },
+            _ => Self::Io {
+                path: path.to_owned(),
+                why: cause.to_string(),
+            },
+        }
+    }
 }

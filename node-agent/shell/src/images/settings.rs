@@ -18,6 +18,8 @@ pub struct ImageSettings {
     pub platform: Platform,
     /// Bytes that unpacked layers may take before the least recently used are removed.
     pub bytes_max: u64,
+    /// The most bytes that one layer may unpack to.
+    pub layer_bytes_max: u64,
 }
 
 /// A registry's user.
@@ -63,6 +65,12 @@ impl Platform {
     }
 }
 
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)
+    }
+}
+
 impl ImageSettings {
     /// Settings for a store in `root` with nothing else allowed: no layouts, no credentials.
     #[must_use]
@@ -74,9 +82,14 @@ impl ImageSettings {
             insecure_registries: BTreeSet::new(),
             platform: Platform::here(),
             bytes_max: BYTES_MAX,
+            layer_bytes_max: LAYER_BYTES_MAX,
         }
     }
 }
 
 /// What unpacked layers may take unless the operator says otherwise.
 pub const BYTES_MAX: u64 = 50 << 30;
+
+/// What one layer may unpack to unless the operator says otherwise: the largest toolchains take a
+/// third of it.
+pub const LAYER_BYTES_MAX: u64 = 32 << 30;
