@@ -2,6 +2,7 @@
 //!
 //! Which of the two a request is for is told by its content type alone. Not here: what is answered.
 
+use crate::fleet::{Fleet, FleetConfig, FleetDeps, FleetMetrics};
 use crate::limit::{CONNECTIONS_MAX, HEAD_MAX, HEAD_TIMEOUT};
 use crate::state::{ApiConfig, Deps, Server, Shared};
 use crate::{intake, rest};
@@ -25,6 +26,10 @@ use tower::{Service, ServiceExt, service_fn};
 
 /// How long open requests may go on after the server was asked to stop. Streams end at once.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long the port waits for the first picture of the store. Without one it opens all the same
+/// and says that it is not ready.
+const FIRST_PICTURE: Duration = Duration::from_secs(5);
 
 /// The pause after the system refused a connection, e.g. because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -83,8 +88,18 @@ impl Api {
         loops.spawn(pass_on(shutdown, stop.clone()));
         loops.spawn(follow(server.clone()));
         loops.spawn(work(server.clone()));
-        let port = port(&server);
-        let accepting = accept(listener, port, stop.clone());
+        let fleet = start_fleet(&server);
+        let port = Port {
+            rest: rest::router(&server),
+            grpc: tonic::service::Routes::new(fleet.service())
+                .prepare()
+                .into_axum_router(),
+        };
+        let accepting = async {
+            // A caller of the first moment would hear that its token is not known.
+            server.view.wait_until_current(FIRST_PICTURE).await;
+            accept(listener, port, stop.clone()).await;
+        };
         let result = tokio::select! {
             () = accepting => Ok(()),
             Some(ended) = loops.join_next() => match ended {
@@ -98,6 +113,7 @@ impl Api {
         };
         stop.cancel();
         while loops.join_next().await.is_some() {}
+        fleet.wait().await;
         server.logs.stop().await;
         result
     }
@@ -129,11 +145,21 @@ struct Port {
     grpc: Router,
 }
 
-fn port(server: &Shared) -> Port {
-    Port {
-        rest: rest::router(server),
-        grpc: tonic::service::Routes::default().prepare().into_axum_router(),
-    }
+fn start_fleet(server: &Shared) -> Fleet {
+    let metrics = FleetMetrics::new(server.metrics.registry()).expect("every name is registered once");
+    let config = FleetConfig {
+        server_name: server.config.server_name.clone(),
+        lease: Duration::from_millis(server.config.node_lease_ms),
+    };
+    let deps = FleetDeps {
+        store: server.deps.store.clone(),
+        logs: server.logs.clone(),
+        definitions: server.definitions.clone(),
+        gate: Arc::new(server.view.clone()),
+        metrics,
+        shutdown: server.deps.shutdown.clone(),
+    };
+    Fleet::start(config, deps)
 }
 
 impl Port {
@@ -178,7 +204,11 @@ async fn accept(listener: TcpListener, port: Port, stop: CancellationToken) {
 }
 
 async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, tokio::sync::OwnedSemaphorePermit) {
-    let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let permit = room
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => {
@@ -213,10 +243,12 @@ fn service(
     + Clone
     + Send,
 > {
-    TowerToHyperService::new(service_fn(move |request: axum::http::Request<hyper::body::Incoming>| {
-        started.store(true, Ordering::Relaxed);
-        port.clone().answer(request.map(axum::body::Body::new))
-    }))
+    TowerToHyperService::new(service_fn(
+        move |request: axum::http::Request<hyper::body::Incoming>| {
+            started.store(true, Ordering::Relaxed);
+            port.clone().answer(request.map(axum::body::Body::new))
+        },
+    ))
 }
 
 fn builder() -> Builder<TokioExecutor> {

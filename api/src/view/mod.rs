@@ -122,6 +122,13 @@ impl View {
         self.read(|p| p.allocs(node).find(|a| a.id.as_str() == alloc).cloned())
     }
 
+    /// Waits until the picture is complete; false when that takes longer than `at_most`.
+    pub async fn wait_until_current(&self, at_most: Duration) -> bool {
+        let mut seen = self.inner.seen.subscribe();
+        let waited = tokio::time::timeout(at_most, seen.wait_for(|_| self.is_current())).await;
+        matches!(waited, Ok(Ok(_)))
+    }
+
     /// Waits until the picture shows `revision`; false when that takes longer than `at_most`.
     pub async fn wait_for(&self, revision: Revision, at_most: Duration) -> bool {
         let mut seen = self.inner.seen.subscribe();
