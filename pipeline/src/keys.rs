@@ -209,7 +209,7 @@ pub(crate) const STEP_KEYS: &[Key<StepKey>] = &[
         StepKey::WorkingDirectory,
         "working_directory",
         Shape::Text,
-        "Where the commands start: below `/workspace`, or absolute. Default: `.`",
+        "Where the commands start: below `/workspace`, or absolute. Default: `.`.",
     ),
     key(
         StepKey::Checkout,

@@ -7,9 +7,12 @@
 /// into scripts that the steps call.
 pub const FILE_MAX: usize = 1024 * 1024;
 
-/// Values and keys of a pipeline file. A thousand steps of two hundred; reading this many takes
-/// well below a second in a debug build.
-pub const NODES_MAX: usize = 200_000;
+/// Values and keys of a pipeline file: a hundred for each of a thousand steps. Reading this many
+/// takes well below a second, also in a debug build.
+pub const NODES_MAX: usize = 100_000;
+
+/// Bytes of a key. YAML allows no longer ones without a `?` before them.
+pub const KEY_MAX: usize = 1024;
 
 /// Lists and mappings inside each other, counted for block and flow notation apart. Ours need ten.
 pub const DEPTH_MAX: usize = 32;

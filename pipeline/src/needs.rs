@@ -237,9 +237,12 @@ fn groups(needs: &[Vec<usize>]) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    /// Lists of ordinals.
+    type Lists<'l> = &'l [&'l [usize]];
+
     #[test]
     fn a_circle_is_found_once_for_each_group_and_is_shortest() {
-        let cases: [(&[&[usize]], &[&[usize]]); 7] = [
+        let cases: [(Lists<'_>, Lists<'_>); 7] = [
             (&[], &[]),
             (&[&[1], &[]], &[]),
             (&[&[1], &[0]], &[&[0, 1]]),

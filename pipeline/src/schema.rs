@@ -12,6 +12,9 @@ use serde_json::{Map, Value, json};
 /// A name by the contract.
 const NAME: &str = "^[a-z0-9][a-z0-9._-]{0,62}$";
 
+/// A name that is not ignored.
+const TEMPLATE_NAME: &str = "^(?!x-)[a-z0-9][a-z0-9._-]{0,62}$";
+
 /// What starts with `x-` is ignored.
 const IGNORED: &str = "^x-";
 
@@ -125,7 +128,7 @@ fn value_of(shape: Shape) -> Value {
         Shape::Templates => json!({
             "type": "object",
             "maxProperties": TEMPLATES_MAX,
-            "patternProperties": { IGNORED: true, NAME: reference("template") },
+            "patternProperties": { IGNORED: true, TEMPLATE_NAME: reference("template") },
             "additionalProperties": false,
         }),
         Shape::Defaults => reference("template"),

@@ -5,7 +5,7 @@
 //!
 //! Not here: what the keys mean. The parser underneath does not recurse, and neither does this.
 
-use crate::limits::{ALIASES_MAX, DEPTH_MAX, EXPANDED_MAX, NODES_MAX};
+use crate::limits::{ALIASES_MAX, DEPTH_MAX, EXPANDED_MAX, KEY_MAX, NODES_MAX};
 use crate::report::{Problem, Report};
 use crate::syntax;
 use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, options};
@@ -417,6 +417,12 @@ fn take_key<'a>(
     if scalar.kind == Kind::Null {
         report.add(at, || {
             Problem::new("a key is empty").help("write a word before the `:`")
+        });
+        return Pending::Dropped;
+    }
+    if scalar.text.len() > KEY_MAX {
+        report.add(at, || {
+            Problem::new(format!("a key has {} bytes; the most is {KEY_MAX}", scalar.text.len()))
         });
         return Pending::Dropped;
     }

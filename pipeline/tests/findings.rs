@@ -341,79 +341,81 @@ fn keys_that_do_not_work_yet() {
     );
 }
 
+/// A word, where it comes from, and what is said of it.
+const FOREIGN: &[(&str, &str, &str)] = &[
+    (
+        "jobs",
+        "GitHub",
+        "a job is a step here: write `stages`, each with `steps`",
+    ),
+    (
+        "uses",
+        "GitHub",
+        "there are no actions: write the commands into `run` and share them with `templates` and `extends`",
+    ),
+    ("with", "GitHub", "hand values to commands with `env`"),
+    ("runs-on", "GitHub", "write `image`, and choose nodes with `labels`"),
+    ("container", "GitHub", "write `image`"),
+    ("continue-on-error", "GitHub", "write `allow_failure: true`"),
+    ("timeout-minutes", "GitHub", "write `timeout: 30m`"),
+    (
+        "strategy",
+        "GitHub",
+        "that is `matrix` here, which is not supported yet",
+    ),
+    (
+        "permissions",
+        "GitHub",
+        "a step gets no rights from the forge; remove it",
+    ),
+    ("id", "GitHub", "write `name`"),
+    ("script", "GitLab", "write `run`"),
+    ("before_script", "GitLab", "write `before`"),
+    ("after_script", "GitLab", "write `after`"),
+    ("rules", "GitLab", "that is `if` here, which is not supported yet"),
+    ("only", "GitLab", "that is `on` here, which is not supported yet"),
+    ("except", "GitLab", "that is `on` here, which is not supported yet"),
+    ("stage", "GitLab", "put the step below the `steps` of its stage"),
+    ("variables", "GitLab", "write `env`"),
+    ("default", "GitLab", "write `defaults`"),
+    ("tags", "GitLab", "write `labels`"),
+    ("dependencies", "GitLab", "write `needs`"),
+    (
+        "parallel",
+        "GitLab",
+        "that is `matrix` here, which is not supported yet",
+    ),
+    ("workflow", "GitLab", "that is `on` here, which is not supported yet"),
+    ("trigger", "GitLab", "that is `on` here, which is not supported yet"),
+    (
+        "entrypoint",
+        "GitLab",
+        "write `shell` and `run`; an image's entry point is not used",
+    ),
+    ("commands", "Woodpecker", "write `run`"),
+    ("depends_on", "Woodpecker", "write `needs`"),
+    ("when", "Woodpecker", "that is `if` here, which is not supported yet"),
+    (
+        "settings",
+        "Woodpecker",
+        "there are no plugins: write the commands into `run`",
+    ),
+    ("clone", "Woodpecker", "write `checkout`"),
+    ("pipeline", "Woodpecker", "write `stages`, each with `steps`"),
+    ("volumes", "Woodpecker", "a step sees no files of its node; remove it"),
+    ("command", "Buildkite", "write `run`"),
+    (
+        "plugins",
+        "Buildkite",
+        "there are no plugins: write the commands into `run`",
+    ),
+    ("agents", "Buildkite", "write `labels`"),
+    ("label", "Buildkite", "write `name`, and `title` for free text"),
+];
+
 #[test]
 fn words_of_other_systems() {
-    let words = [
-        (
-            "jobs",
-            "GitHub",
-            "a job is a step here: write `stages`, each with `steps`",
-        ),
-        (
-            "uses",
-            "GitHub",
-            "there are no actions: write the commands into `run` and share them with `templates` and `extends`",
-        ),
-        ("with", "GitHub", "hand values to commands with `env`"),
-        ("runs-on", "GitHub", "write `image`, and choose nodes with `labels`"),
-        ("container", "GitHub", "write `image`"),
-        ("continue-on-error", "GitHub", "write `allow_failure: true`"),
-        ("timeout-minutes", "GitHub", "write `timeout: 30m`"),
-        (
-            "strategy",
-            "GitHub",
-            "that is `matrix` here, which is not supported yet",
-        ),
-        (
-            "permissions",
-            "GitHub",
-            "a step gets no rights from the forge; remove it",
-        ),
-        ("id", "GitHub", "write `name`"),
-        ("script", "GitLab", "write `run`"),
-        ("before_script", "GitLab", "write `before`"),
-        ("after_script", "GitLab", "write `after`"),
-        ("rules", "GitLab", "that is `if` here, which is not supported yet"),
-        ("only", "GitLab", "that is `on` here, which is not supported yet"),
-        ("except", "GitLab", "that is `on` here, which is not supported yet"),
-        ("stage", "GitLab", "put the step below the `steps` of its stage"),
-        ("variables", "GitLab", "write `env`"),
-        ("default", "GitLab", "write `defaults`"),
-        ("tags", "GitLab", "write `labels`"),
-        ("dependencies", "GitLab", "write `needs`"),
-        (
-            "parallel",
-            "GitLab",
-            "that is `matrix` here, which is not supported yet",
-        ),
-        ("workflow", "GitLab", "that is `on` here, which is not supported yet"),
-        ("trigger", "GitLab", "that is `on` here, which is not supported yet"),
-        (
-            "entrypoint",
-            "GitLab",
-            "write `shell` and `run`; an image's entry point is not used",
-        ),
-        ("commands", "Woodpecker", "write `run`"),
-        ("depends_on", "Woodpecker", "write `needs`"),
-        ("when", "Woodpecker", "that is `if` here, which is not supported yet"),
-        (
-            "settings",
-            "Woodpecker",
-            "there are no plugins: write the commands into `run`",
-        ),
-        ("clone", "Woodpecker", "write `checkout`"),
-        ("pipeline", "Woodpecker", "write `stages`, each with `steps`"),
-        ("volumes", "Woodpecker", "a step sees no files of its node; remove it"),
-        ("command", "Buildkite", "write `run`"),
-        (
-            "plugins",
-            "Buildkite",
-            "there are no plugins: write the commands into `run`",
-        ),
-        ("agents", "Buildkite", "write `labels`"),
-        ("label", "Buildkite", "write `name`, and `title` for free text"),
-    ];
-    for (word, origin, help) in words {
+    for (word, origin, help) in FOREIGN {
         check_step(
             &format!("{word}: x"),
             &[&format!("6:5: `{word}` is a word of {origin} ({help})")],
@@ -493,246 +495,248 @@ fn keys_that_nobody_knows() {
     );
 }
 
+/// A key of a step with a wrong value, and what is said of it.
+const VALUES: &[(&str, &str)] = &[
+    ("title: [a]", "6:12: `title` must be a text, not a list"),
+    ("title: {a: b}", "6:12: `title` must be a text, not a mapping"),
+    (
+        "title:",
+        "6:10: `title` has no value (write one, or remove it; an empty text is `\"\"`)",
+    ),
+    ("title: \"\"", "6:12: `title` must have 1 to 200 characters"),
+    (
+        "title: \"a\\nb\"",
+        "6:12: `title` must be one line without control characters",
+    ),
+    (
+        "title: \"\\e[31m\"",
+        "6:12: `title` must be one line without control characters",
+    ),
+    (
+        "title: \"a\\u202eb\"",
+        "6:12: `title` must be one line without control characters",
+    ),
+    (
+        "title: 1.90",
+        "6:12: `title` is the fraction 1.90, which may be read as another number (put it into quotes: \"1.90\")",
+    ),
+    ("extends: [a]", "6:14: `extends` must be a text, not a list"),
+    (
+        "needs: {a: b}",
+        "6:12: `needs` must be a text or a list of texts, not a mapping",
+    ),
+    ("needs: [[a]]", "6:13: `needs` must be a text, not a list"),
+    (
+        "needs: [~]",
+        "6:13: `needs` has no value (write one, or remove it; an empty text is `\"\"`)",
+    ),
+    ("run: {a: b}", "6:10: `run` must be a text or a list, not a mapping"),
+    ("run: []", "6:10: `run` is empty (write at least one command)"),
+    ("run: ''", "6:10: `run` is empty (write a command, or remove it)"),
+    ("run: ['  ']", "6:11: `run` is empty (write a command, or remove it)"),
+    (
+        "run: [[a]]",
+        "6:11: an entry of `run` must be a text or `{name, run}`, not a list",
+    ),
+    (
+        "run: [{name: a}]",
+        "6:11: an entry of `run` has no `run` (write `{name: …, run: …}`)",
+    ),
+    (
+        "run: [{}]",
+        "6:11: an entry of `run` has no `run` (write `{name: …, run: …}`)",
+    ),
+    (
+        "run: [{run: [a]}]",
+        "6:17: the `run` of an entry must be a text, not a list",
+    ),
+    (
+        "run: [{run: a, name: ~}]",
+        "6:26: the `name` of an entry has no value (write one, or remove it; an empty text is `\"\"`)",
+    ),
+    (
+        "run: ['echo a': b]",
+        "6:11: the command `echo a: …` is read as a mapping (a text that holds `: ` has to be quoted)",
+    ),
+    (
+        "before: 1.5",
+        "6:13: `before` is the fraction 1.5, which may be read as another number (put it into quotes: \"1.5\")",
+    ),
+    (
+        "after: [~]",
+        "6:13: `after` has no value (write one, or remove it; an empty text is `\"\"`)",
+    ),
+    (
+        "shell: zsh",
+        "6:12: `shell` must be `sh` or `bash`, not `zsh` (did you mean `sh`?)",
+    ),
+    (
+        "shell: bsah",
+        "6:12: `shell` must be `sh` or `bash`, not `bsah` (did you mean `bash`?)",
+    ),
+    (
+        "shell: python",
+        "6:12: `shell` must be `sh` or `bash`, not `python` (call another interpreter from a command)",
+    ),
+    (
+        "working_directory: ''",
+        "6:24: `working_directory` must have 1 to 4095 characters",
+    ),
+    (
+        "working_directory: \"a\\tb\"",
+        "6:24: `working_directory` must be one line without control characters",
+    ),
+    (
+        "checkout: yes",
+        "6:15: `checkout` must be `true` or `false`, not the text `yes`",
+    ),
+    ("checkout: 1", "6:15: `checkout` must be `true` or `false`, not `1`"),
+    (
+        "checkout:",
+        "6:13: `checkout` has no value (write `true` or `false`, or remove it)",
+    ),
+    (
+        "checkout: {depth: a}",
+        "6:23: `checkout.depth` must be a whole number, not the text `a`",
+    ),
+    (
+        "checkout: {depth: 1.5}",
+        "6:23: `checkout.depth` must be a whole number, not `1.5`",
+    ),
+    (
+        "checkout: {depth: -1}",
+        "6:23: `checkout.depth` must be from 0 to 1000000, not -1",
+    ),
+    (
+        "checkout: {depth: 1000001}",
+        "6:23: `checkout.depth` must be from 0 to 1000000, not 1000001",
+    ),
+    (
+        "image: Debian",
+        "6:12: `Debian` is not an image (the name of an image has no capital letters)",
+    ),
+    (
+        "image: 1.90",
+        "6:12: `image` is the fraction 1.90, which may be read as another number (put it into quotes: \"1.90\")",
+    ),
+    (
+        "image: ''",
+        "6:12: `` is not an image (write it like `docker.io/library/debian:13`, at most 512 characters)",
+    ),
+    (
+        "user: a b",
+        "6:11: `a b` is not a user (write a name or number of the image, like `builder`, `1000` or `1000:1000`)",
+    ),
+    (
+        "timeout: 30",
+        "6:14: `30` is not a duration (it has no unit: write `30s` or `30m`)",
+    ),
+    (
+        "timeout: 1h",
+        "6:14: `timeout` 1h is above the team's limit of 30m (an operator raises it with `buildflow team set --step-timeout`)",
+    ),
+    (
+        "timeout: 30m1s",
+        "6:14: `timeout` 30m1s is above the team's limit of 30m (an operator raises it with `buildflow team set --step-timeout`)",
+    ),
+    (
+        "timeout: 0s",
+        "6:14: `timeout` must be at least 1s (without the key it is 30m)",
+    ),
+    (
+        "timeout: [1]",
+        "6:14: `timeout` must be a duration such as `30m`, not a list",
+    ),
+    (
+        "timeout: true",
+        "6:14: `timeout` must be a duration such as `30m`, not `true`",
+    ),
+    (
+        "allow_failure: yes",
+        "6:20: `allow_failure` must be `true` or `false`, not the text `yes`",
+    ),
+    (
+        "allow_failure: 'true'",
+        "6:20: `allow_failure` must be `true` or `false`, not the text `true`",
+    ),
+    ("resources: 2", "6:16: `resources` must be a mapping, not `2`"),
+    (
+        "resources: {cpu: 0}",
+        "6:22: `resources.cpu` must be from 0.01 to 1024 cores, not 0",
+    ),
+    (
+        "resources: {cpu: 1025}",
+        "6:22: `resources.cpu` must be from 0.01 to 1024 cores, not 1025",
+    ),
+    (
+        "resources: {cpu: two}",
+        "6:22: `two` is not a number of cores (write it like `2`, `0.5` or `500m`)",
+    ),
+    (
+        "resources: {cpu: true}",
+        "6:22: `resources.cpu` must be a number of cores such as `2` or `500m`, not `true`",
+    ),
+    ("resources: {memory: 2GB}", "6:25: `2GB` is not a size (write `2G`)"),
+    (
+        "resources: {memory: 512}",
+        "6:25: `512` is not a size (it has no unit: write `512Mi` or `512Gi`)",
+    ),
+    (
+        "resources: {memory: 1Mi}",
+        "6:25: `resources.memory` must be from 8Mi to 1024Ti, not 1Mi",
+    ),
+    (
+        "resources: {disk: 2000Ti}",
+        "6:23: `resources.disk` must be from 1Mi to 1024Ti, not 2000Ti",
+    ),
+    (
+        "resources: {disk: 1Ki}",
+        "6:23: `resources.disk` must be from 1Mi to 1024Ti, not 1Ki",
+    ),
+    (
+        "resources: {shm: 1Ki}",
+        "6:22: `resources.shm` must be from 64Ki to 1024Ti, not 1Ki",
+    ),
+    (
+        "resources: {pids: 7}",
+        "6:23: `resources.pids` must be from 8 to 4194304, not 7",
+    ),
+    (
+        "resources: {pids: 4194305}",
+        "6:23: `resources.pids` must be from 8 to 4194304, not 4194305",
+    ),
+    (
+        "resources: {pids: 99999999999999999999999}",
+        "6:23: `resources.pids` must be from 8 to 4194304, not 99999999999999999999999",
+    ),
+    (
+        "resources: {pids: 1k}",
+        "6:23: `resources.pids` must be a whole number, not the text `1k`",
+    ),
+    ("labels: [a]", "6:13: `labels` must be a mapping, not a list"),
+    (
+        "labels: {a b: c}",
+        "6:14: the label `a b` is not legal (1 to 128 letters, digits and the characters `.`, `_`, `-`, `/`, `:`, `+`)",
+    ),
+    (
+        "labels: {a: b c}",
+        "6:17: `labels.a` is not legal (1 to 128 letters, digits and the characters `.`, `_`, `-`, `/`, `:`, `+`)",
+    ),
+    (
+        "labels: {a: 1.5}",
+        "6:17: `labels.a` is the fraction 1.5, which may be read as another number (put it into quotes: \"1.5\")",
+    ),
+    (
+        "labels: {a: ~}",
+        "6:17: `labels.a` has no value (write one, or remove it; an empty text is `\"\"`)",
+    ),
+    ("env: [A=1]", "6:10: `env` must be a mapping, not a list"),
+    ("env: {A: [b]}", "6:14: `env.A` must be a text, not a list"),
+];
+
 #[test]
 fn values_of_another_kind() {
-    let cases = [
-        ("title: [a]", "6:12: `title` must be a text, not a list"),
-        ("title: {a: b}", "6:12: `title` must be a text, not a mapping"),
-        (
-            "title:",
-            "6:10: `title` has no value (write one, or remove it; an empty text is `\"\"`)",
-        ),
-        ("title: \"\"", "6:12: `title` must have 1 to 200 characters"),
-        (
-            "title: \"a\\nb\"",
-            "6:12: `title` must be one line without control characters",
-        ),
-        (
-            "title: \"\\e[31m\"",
-            "6:12: `title` must be one line without control characters",
-        ),
-        (
-            "title: \"a\\u202eb\"",
-            "6:12: `title` must be one line without control characters",
-        ),
-        (
-            "title: 1.90",
-            "6:12: `title` is the fraction 1.90, which may be read as another number (put it into quotes: \"1.90\")",
-        ),
-        ("extends: [a]", "6:14: `extends` must be a text, not a list"),
-        (
-            "needs: {a: b}",
-            "6:12: `needs` must be a text or a list of texts, not a mapping",
-        ),
-        ("needs: [[a]]", "6:13: `needs` must be a text, not a list"),
-        (
-            "needs: [~]",
-            "6:13: `needs` has no value (write one, or remove it; an empty text is `\"\"`)",
-        ),
-        ("run: {a: b}", "6:10: `run` must be a text or a list, not a mapping"),
-        ("run: []", "6:10: `run` is empty (write at least one command)"),
-        ("run: ''", "6:10: `run` is empty (write a command, or remove it)"),
-        ("run: ['  ']", "6:11: `run` is empty (write a command, or remove it)"),
-        (
-            "run: [[a]]",
-            "6:11: an entry of `run` must be a text or `{name, run}`, not a list",
-        ),
-        (
-            "run: [{name: a}]",
-            "6:11: an entry of `run` has no `run` (write `{name: …, run: …}`)",
-        ),
-        (
-            "run: [{}]",
-            "6:11: an entry of `run` has no `run` (write `{name: …, run: …}`)",
-        ),
-        (
-            "run: [{run: [a]}]",
-            "6:17: the `run` of an entry must be a text, not a list",
-        ),
-        (
-            "run: [{run: a, name: ~}]",
-            "6:26: the `name` of an entry has no value (write one, or remove it; an empty text is `\"\"`)",
-        ),
-        (
-            "run: ['echo a': b]",
-            "6:11: the command `echo a: …` is read as a mapping (a text that holds `: ` has to be quoted)",
-        ),
-        (
-            "before: 1.5",
-            "6:13: `before` is the fraction 1.5, which may be read as another number (put it into quotes: \"1.5\")",
-        ),
-        (
-            "after: [~]",
-            "6:13: `after` has no value (write one, or remove it; an empty text is `\"\"`)",
-        ),
-        (
-            "shell: zsh",
-            "6:12: `shell` must be `sh` or `bash`, not `zsh` (did you mean `sh`?)",
-        ),
-        (
-            "shell: bsah",
-            "6:12: `shell` must be `sh` or `bash`, not `bsah` (did you mean `bash`?)",
-        ),
-        (
-            "shell: python",
-            "6:12: `shell` must be `sh` or `bash`, not `python` (call another interpreter from a command)",
-        ),
-        (
-            "working_directory: ''",
-            "6:24: `working_directory` must have 1 to 4095 characters",
-        ),
-        (
-            "working_directory: \"a\\tb\"",
-            "6:24: `working_directory` must be one line without control characters",
-        ),
-        (
-            "checkout: yes",
-            "6:15: `checkout` must be `true` or `false`, not the text `yes`",
-        ),
-        ("checkout: 1", "6:15: `checkout` must be `true` or `false`, not `1`"),
-        (
-            "checkout:",
-            "6:13: `checkout` has no value (write `true` or `false`, or remove it)",
-        ),
-        (
-            "checkout: {depth: a}",
-            "6:23: `checkout.depth` must be a whole number, not the text `a`",
-        ),
-        (
-            "checkout: {depth: 1.5}",
-            "6:23: `checkout.depth` must be a whole number, not `1.5`",
-        ),
-        (
-            "checkout: {depth: -1}",
-            "6:23: `checkout.depth` must be from 0 to 1000000, not -1",
-        ),
-        (
-            "checkout: {depth: 1000001}",
-            "6:23: `checkout.depth` must be from 0 to 1000000, not 1000001",
-        ),
-        (
-            "image: Debian",
-            "6:12: `Debian` is not an image (the name of an image has no capital letters)",
-        ),
-        (
-            "image: 1.90",
-            "6:12: `image` is the fraction 1.90, which may be read as another number (put it into quotes: \"1.90\")",
-        ),
-        (
-            "image: ''",
-            "6:12: `` is not an image (write it like `docker.io/library/debian:13`, at most 512 characters)",
-        ),
-        (
-            "user: a b",
-            "6:11: `a b` is not a user (write a name or number of the image, like `builder`, `1000` or `1000:1000`)",
-        ),
-        (
-            "timeout: 30",
-            "6:14: `30` is not a duration (it has no unit: write `30s` or `30m`)",
-        ),
-        (
-            "timeout: 1h",
-            "6:14: `timeout` 1h is above the team's limit of 30m (an operator raises it with `buildflow team set --step-timeout`)",
-        ),
-        (
-            "timeout: 30m1s",
-            "6:14: `timeout` 30m1s is above the team's limit of 30m (an operator raises it with `buildflow team set --step-timeout`)",
-        ),
-        (
-            "timeout: 0s",
-            "6:14: `timeout` must be at least 1s (without the key it is 30m)",
-        ),
-        (
-            "timeout: [1]",
-            "6:14: `timeout` must be a duration such as `30m`, not a list",
-        ),
-        (
-            "timeout: true",
-            "6:14: `timeout` must be a duration such as `30m`, not `true`",
-        ),
-        (
-            "allow_failure: yes",
-            "6:20: `allow_failure` must be `true` or `false`, not the text `yes`",
-        ),
-        (
-            "allow_failure: 'true'",
-            "6:20: `allow_failure` must be `true` or `false`, not the text `true`",
-        ),
-        ("resources: 2", "6:16: `resources` must be a mapping, not `2`"),
-        (
-            "resources: {cpu: 0}",
-            "6:22: `resources.cpu` must be from 0.01 to 1024 cores, not 0",
-        ),
-        (
-            "resources: {cpu: 1025}",
-            "6:22: `resources.cpu` must be from 0.01 to 1024 cores, not 1025",
-        ),
-        (
-            "resources: {cpu: two}",
-            "6:22: `two` is not a number of cores (write it like `2`, `0.5` or `500m`)",
-        ),
-        (
-            "resources: {cpu: true}",
-            "6:22: `resources.cpu` must be a number of cores such as `2` or `500m`, not `true`",
-        ),
-        ("resources: {memory: 2GB}", "6:25: `2GB` is not a size (write `2G`)"),
-        (
-            "resources: {memory: 512}",
-            "6:25: `512` is not a size (it has no unit: write `512Mi` or `512Gi`)",
-        ),
-        (
-            "resources: {memory: 1Mi}",
-            "6:25: `resources.memory` must be from 8Mi to 1024Ti, not 1Mi",
-        ),
-        (
-            "resources: {disk: 2000Ti}",
-            "6:23: `resources.disk` must be from 1Mi to 1024Ti, not 2000Ti",
-        ),
-        (
-            "resources: {disk: 1Ki}",
-            "6:23: `resources.disk` must be from 1Mi to 1024Ti, not 1Ki",
-        ),
-        (
-            "resources: {shm: 1Ki}",
-            "6:22: `resources.shm` must be from 64Ki to 1024Ti, not 1Ki",
-        ),
-        (
-            "resources: {pids: 7}",
-            "6:23: `resources.pids` must be from 8 to 4194304, not 7",
-        ),
-        (
-            "resources: {pids: 4194305}",
-            "6:23: `resources.pids` must be from 8 to 4194304, not 4194305",
-        ),
-        (
-            "resources: {pids: 99999999999999999999999}",
-            "6:23: `resources.pids` must be from 8 to 4194304, not 99999999999999999999999",
-        ),
-        (
-            "resources: {pids: 1k}",
-            "6:23: `resources.pids` must be a whole number, not the text `1k`",
-        ),
-        ("labels: [a]", "6:13: `labels` must be a mapping, not a list"),
-        (
-            "labels: {a b: c}",
-            "6:14: the label `a b` is not legal (1 to 128 letters, digits and the characters `.`, `_`, `-`, `/`, `:`, `+`)",
-        ),
-        (
-            "labels: {a: b c}",
-            "6:17: `labels.a` is not legal (1 to 128 letters, digits and the characters `.`, `_`, `-`, `/`, `:`, `+`)",
-        ),
-        (
-            "labels: {a: 1.5}",
-            "6:17: `labels.a` is the fraction 1.5, which may be read as another number (put it into quotes: \"1.5\")",
-        ),
-        (
-            "labels: {a: ~}",
-            "6:17: `labels.a` has no value (write one, or remove it; an empty text is `\"\"`)",
-        ),
-        ("env: [A=1]", "6:10: `env` must be a mapping, not a list"),
-        ("env: {A: [b]}", "6:14: `env.A` must be a text, not a list"),
-    ];
-    for (key, expect) in cases {
+    for (key, expect) in VALUES {
         check_step(key, &[expect]);
     }
     check_step(

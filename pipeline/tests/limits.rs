@@ -46,9 +46,16 @@ fn keys_and_values() {
     fits(&text(NODES_MAX - rest));
     refused(
         &text(NODES_MAX - rest + 1),
-        "2:599956: the file holds more than 200000 keys and values",
+        "2:299956: the file holds more than 100000 keys and values",
     );
     refused(&text(NODES_MAX), "2:");
+}
+
+#[test]
+fn bytes_of_a_key() {
+    let text = |length: usize| one_step("") + &format!("? x-{}\n: a\n", "a".repeat(length - 2));
+    fits(&text(KEY_MAX));
+    refused(&text(KEY_MAX + 1), "2:3: a key has 1025 bytes; the most is 1024");
 }
 
 #[test]
