@@ -118,7 +118,7 @@ fn full_of_errors() -> Vec<Case> {
         (
             "everybody needs everybody",
             everybody,
-            "4:42: steps need each other in a circle",
+            "4:389: steps need each other in a circle",
         ),
         ("expressions", expressions, "4:32: expressions"),
         (
