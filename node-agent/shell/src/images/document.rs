@@ -244,9 +244,7 @@ pub(crate) fn pick<'a>(
 fn listed(manifests: &[Descriptor]) -> String {
     const SHOWN_MAX: usize = 12;
     let platforms = manifests.iter().filter_map(|d| d.platform.as_ref());
-    let mut names: Vec<String> = platforms
-        .map(|p| cut(format!("{}/{}", p.os, p.architecture)))
-        .collect();
+    let mut names: Vec<String> = platforms.map(|p| cut(format!("{}/{}", p.os, p.architecture))).collect();
     names.sort();
     names.dedup();
     names.truncate(SHOWN_MAX);

@@ -12,6 +12,8 @@ mod registry;
 mod settings;
 pub(crate) mod shelf;
 mod tarball;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unpack;
 

@@ -150,7 +150,12 @@ impl<R: Read> Tarball<R> {
             _ => 0,
         };
         self.expect(size);
-        let number = |field: io::Result<u64>, what| field.map_err(|_| broken(what));
+        let fields = header.as_old();
+        let number = |field: io::Result<u64>, raw: &[u8], what| match field {
+            Ok(number) => Ok(number),
+            Err(_) if raw.iter().all(|byte| matches!(byte, 0 | b' ')) => Ok(0),
+            Err(_) => Err(broken(what)),
+        };
         Ok(Entry {
             name: extended.name.unwrap_or_else(|| header.path_bytes().into_owned()),
             link: extended
@@ -159,12 +164,14 @@ impl<R: Read> Tarball<R> {
                 .unwrap_or_default(),
             kind,
             mode: header.mode().map_err(|_| broken("an entry's mode is not a number"))?,
-            uid: extended
-                .uid
-                .map_or_else(|| number(header.uid(), "an entry's uid is not a number"), Ok)?,
-            gid: extended
-                .gid
-                .map_or_else(|| number(header.gid(), "an entry's gid is not a number"), Ok)?,
+            uid: extended.uid.map_or_else(
+                || number(header.uid(), &fields.uid, "an entry's uid is not a number"),
+                Ok,
+            )?,
+            gid: extended.gid.map_or_else(
+                || number(header.gid(), &fields.gid, "an entry's gid is not a number"),
+                Ok,
+            )?,
             mtime: extended.mtime.unwrap_or_else(|| {
                 let seconds = header.mtime().unwrap_or(0);
                 (i64::try_from(seconds).unwrap_or(0), 0)
