@@ -1,0 +1,362 @@
+//! The verbs and their arguments, as clap reads them.
+//!
+//! Verbs of later releases are known and hidden, so that they are refused by name.
+
+use clap::{Args, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The team of a pipeline that is named without one.
+pub(super) const DEFAULT_TEAM: &str = "default";
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub(crate) enum OutputForm {
+    /// Tables and sentences for people
+    #[default]
+    Table,
+    /// The JSON of the REST interface
+    Json,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GlobalOptions {
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) output: OutputForm,
+    /// Where the server is, e.g. http://127.0.0.1:7420 [env: BUILDFLOW_ADDR]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) addr: Option<String>,
+}
+
+/// A pipeline's name with its team: `TEAM/PIPELINE`; without a team it is the default one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PipelineName {
+    pub(super) team: String,
+    pub(super) name: String,
+}
+
+impl FromStr for PipelineName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (team, name) = text.split_once('/').unwrap_or((DEFAULT_TEAM, text));
+        for part in [team, name] {
+            model::id::check_name(part).map_err(|e| e.to_string())?;
+        }
+        Ok(Self {
+            team: team.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Display for PipelineName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.team, self.name)
+    }
+}
+
+/// How a person names a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RunName {
+    /// Its id, or the beginning of it.
+    Id(String),
+    /// `TEAM/PIPELINE#NUMBER`.
+    Numbered(PipelineName, u64),
+}
+
+impl FromStr for RunName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((pipeline, number)) = text.split_once('#') {
+            let number = number.parse().ok().filter(|n| *n > 0);
+            let number = number.ok_or("a run's number is a whole number from 1, as in default/backend#12")?;
+            return Ok(Self::Numbered(pipeline.parse()?, number));
+        }
+        if text.contains('/') {
+            return Err(format!("which run of {text}? Say its number, as in {text}#12"));
+        }
+        model::RunId::new(text.to_ascii_lowercase())
+            .map(|id| Self::Id(id.to_string()))
+            .map_err(|_| format!("`{text}` is no run: say its id, or TEAM/PIPELINE#NUMBER"))
+    }
+}
+
+/// The verbs that call the server, and those that need none.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Start a run of a pipeline
+    Run(RunArguments),
+    /// List runs, newest first
+    Runs(RunsArguments),
+    /// Show a run with its steps
+    Show {
+        /// The run's id, or TEAM/PIPELINE#NUMBER
+        run: RunName,
+    },
+    /// Print the log of a step, or of all steps of a run
+    Logs(LogsArguments),
+    /// End everything of a run
+    Cancel {
+        /// The run's id, or TEAM/PIPELINE#NUMBER
+        run: RunName,
+    },
+    /// Say why a step runs where it runs, or why not yet
+    Explain {
+        /// The run's id, or TEAM/PIPELINE#NUMBER
+        run: RunName,
+        /// The step; without it, all steps that have not ended
+        step: Option<String>,
+    },
+    /// Pipelines and their files
+    #[command(subcommand)]
+    Pipeline(PipelineCommand),
+    /// Nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Write a first .buildflow.yml for a folder
+    Init {
+        /// The folder
+        #[arg(default_value = ".")]
+        path: PathBuf,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print the JSON Schema of the pipeline file, for editors
+    Schema,
+    /// Print the completion script for a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    #[command(hide = true, disable_help_flag = true)]
+    Retry(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Approve(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Reject(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Shell(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Connect(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Import(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Registry(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Secret(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Artifact(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Cache(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Team(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Token(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Top(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Usage(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    DeadLetter(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Deploy(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Admin(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Bench(NotYet),
+}
+
+/// Whatever follows a verb of a later release.
+#[derive(Debug, Args)]
+pub(crate) struct NotYet {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<OsString>,
+}
+
+impl ClientCommand {
+    /// The verb, if it belongs to a later release.
+    pub(super) fn not_yet(&self) -> Option<&'static str> {
+        match self {
+            Self::Retry(_) => Some("retry"),
+            Self::Approve(_) => Some("approve"),
+            Self::Reject(_) => Some("reject"),
+            Self::Shell(_) => Some("shell"),
+            Self::Connect(_) => Some("connect"),
+            Self::Import(_) => Some("import"),
+            Self::Registry(_) => Some("registry"),
+            Self::Secret(_) => Some("secret"),
+            Self::Artifact(_) => Some("artifact"),
+            Self::Cache(_) => Some("cache"),
+            Self::Team(_) => Some("team"),
+            Self::Token(_) => Some("token"),
+            Self::Top(_) => Some("top"),
+            Self::Usage(_) => Some("usage"),
+            Self::DeadLetter(_) => Some("dead-letter"),
+            Self::Deploy(_) => Some("deploy"),
+            Self::Admin(_) => Some("admin"),
+            Self::Bench(_) => Some("bench"),
+            Self::Pipeline(PipelineCommand::Doctor(_)) => Some("pipeline doctor"),
+            Self::Node(NodeCommand::Cordon(_)) => Some("node cordon"),
+            Self::Node(NodeCommand::Uncordon(_)) => Some("node uncordon"),
+            Self::Node(NodeCommand::Drain(_)) => Some("node drain"),
+            Self::Node(NodeCommand::Join(_)) => Some("node join"),
+            Self::Run(_)
+            | Self::Runs(_)
+            | Self::Show { .. }
+            | Self::Logs(_)
+            | Self::Cancel { .. }
+            | Self::Explain { .. }
+            | Self::Pipeline(_)
+            | Self::Node(_)
+            | Self::Init { .. }
+            | Self::Schema
+            | Self::Completion { .. } => None,
+        }
+    }
+}
+
+/// `buildflow run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// A folder with a checkout of the repository: finds the pipeline by its address, and builds
+    /// the branch that is checked out, as it was pushed
+    #[arg(default_value = ".")]
+    pub(super) path: PathBuf,
+    /// The pipeline, as TEAM/PIPELINE; builds its default branch unless --ref or --commit says another
+    #[arg(long, value_name = "TEAM/PIPELINE")]
+    pub(super) pipeline: Option<PipelineName>,
+    /// A branch, or a full ref such as refs/tags/v1.0
+    #[arg(long = "ref", value_name = "REF", conflicts_with = "commit")]
+    pub(super) git_ref: Option<String>,
+    /// A commit's id
+    #[arg(long, value_name = "SHA")]
+    pub(super) commit: Option<String>,
+    /// A variable of the run's environment, as NAME=VALUE; may be repeated
+    #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = variable)]
+    pub(super) variables: Vec<(String, String)>,
+    /// Make a new run even if the same was started within the last minute
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Show the run's log until it has ended; the exit code is the run's
+    #[arg(long, short)]
+    pub(super) follow: bool,
+    #[arg(long = "input", value_name = "NAME=VALUE", hide = true)]
+    pub(super) inputs: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(super) local: bool,
+    #[arg(long, hide = true)]
+    pub(super) step: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) event: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) env_file: Option<PathBuf>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a variable is given as NAME=VALUE".to_owned()),
+    }
+}
+
+/// `buildflow runs`.
+#[derive(Debug, Args)]
+pub(crate) struct RunsArguments {
+    /// Only of this pipeline, as TEAM/PIPELINE
+    pub(super) pipeline: Option<PipelineName>,
+    /// Only those that stand so: queued, running, success, failed, cancelled or timed_out
+    #[arg(long, value_parser = status)]
+    pub(super) status: Option<api::dto::RunStatus>,
+    /// Only of this branch
+    #[arg(long)]
+    pub(super) branch: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub(super) limit: u32,
+}
+
+fn status(word: &str) -> Result<api::dto::RunStatus, String> {
+    api::dto::RunStatus::parse(word).ok_or_else(|| {
+        let words: Vec<&str> = api::dto::RunStatus::ALL.iter().map(|s| s.as_str()).collect();
+        format!("one of {}", words.join(", "))
+    })
+}
+
+/// `buildflow logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// The run's id, or TEAM/PIPELINE#NUMBER
+    pub(super) run: RunName,
+    /// The step; without it, all steps
+    pub(super) step: Option<String>,
+    /// Go on until the end
+    #[arg(long, short)]
+    pub(super) follow: bool,
+    /// Which attempt of the step, from 1; the newest if absent
+    #[arg(long, requires = "step", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) attempt: Option<u32>,
+}
+
+/// `buildflow pipeline`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PipelineCommand {
+    /// Check a pipeline file and print its plan; needs no server
+    Validate {
+        /// The file; `-` is standard input
+        #[arg(default_value = model::pipeline::DEFAULT_FILE)]
+        file: PathBuf,
+    },
+    /// Register a pipeline
+    Create {
+        /// TEAM/PIPELINE
+        pipeline: PipelineName,
+        /// Where the sources are: a folder, or a file, http, https or ssh address
+        #[arg(long)]
+        repo: String,
+        /// Path of the pipeline file inside the repository
+        #[arg(long)]
+        file: Option<String>,
+        #[arg(long, hide = true)]
+        credential: Option<String>,
+    },
+    /// List pipelines
+    List,
+    /// Show a pipeline
+    Show {
+        /// TEAM/PIPELINE
+        pipeline: PipelineName,
+    },
+    /// Remove a pipeline; its runs stay
+    Delete {
+        /// TEAM/PIPELINE
+        pipeline: PipelineName,
+    },
+    #[command(hide = true, disable_help_flag = true)]
+    Doctor(NotYet),
+}
+
+/// `buildflow node`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List nodes with their room
+    List,
+    /// Show a node and what runs on it
+    Show {
+        /// The node's id or host name
+        node: String,
+    },
+    #[command(hide = true, disable_help_flag = true)]
+    Cordon(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Uncordon(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Drain(NotYet),
+    #[command(hide = true, disable_help_flag = true)]
+    Join(NotYet),
+}

@@ -1,0 +1,203 @@
+//! Calls of the REST interface: addresses, the token, and refusals in plain words.
+//!
+//! Not here: what is asked for, and streams that go on after a lost connection (`follow`).
+
+use super::failure::Failure;
+use super::settings::Settings;
+use api::dto::Problem;
+use reqwest::{Client, Method, RequestBuilder, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an answer may take: somewhat longer than the server gives itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a stream may be silent: several times the period of the server's signs of life.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The largest answer that is read, bytes: the longest page of the largest records is far below.
+const ANSWER_MAX_BYTES: usize = 64 << 20;
+
+/// A query parameter.
+pub(super) type Parameter = (&'static str, String);
+
+/// A server and who we are to it.
+#[derive(Debug)]
+pub(super) struct Api {
+    calls: Client,
+    streams: Client,
+    settings: Settings,
+}
+
+/// An answer, as it came and as what it means.
+#[derive(Debug)]
+pub(super) struct Answer<T> {
+    pub(super) raw: Value,
+    pub(super) body: T,
+}
+
+impl Api {
+    pub(super) fn connect(settings: &Settings) -> Result<Self, Failure> {
+        let base = || {
+            let builder = Client::builder()
+                .user_agent(concat!("buildflow/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::none());
+            // A proxy of the environment cannot reach our own machine.
+            if is_loopback(&settings.addr) {
+                builder.no_proxy()
+            } else {
+                builder
+            }
+        };
+        let failed = |e: reqwest::Error| Failure::Unreachable(format!("cannot make an HTTP client: {}", root(&e)));
+        Ok(Self {
+            calls: base().timeout(ANSWER_TIMEOUT).build().map_err(failed)?,
+            streams: base().read_timeout(SILENCE_TIMEOUT).build().map_err(failed)?,
+            settings: settings.clone(),
+        })
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[Parameter],
+    ) -> Result<Answer<T>, Failure> {
+        self.call(self.request(&self.calls, Method::GET, path, query)).await
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: Option<&impl Serialize>,
+    ) -> Result<Answer<T>, Failure> {
+        let request = self.request(&self.calls, Method::POST, path, &[]);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.call(request).await
+    }
+
+    pub(super) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
+        let request = self.request(&self.calls, Method::DELETE, path, &[]);
+        let response = self.send(request).await?;
+        self.accepted(response).await.map(drop)
+    }
+
+    /// An answer that is read while it comes.
+    pub(super) async fn stream(
+        &self,
+        path: &[&str],
+        query: &[Parameter],
+        headers: &[(&'static str, &str)],
+    ) -> Result<Response, Failure> {
+        let mut request = self.request(&self.streams, Method::GET, path, query);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.send(request).await?;
+        self.accepted(response).await
+    }
+
+    fn request(&self, client: &Client, method: Method, path: &[&str], query: &[Parameter]) -> RequestBuilder {
+        let mut url = Url::parse(&self.settings.addr).expect("the settings were checked");
+        url.path_segments_mut()
+            .expect("an http address has a path")
+            .pop_if_empty()
+            .extend(["api", "v1"])
+            .extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = client.request(method, url);
+        match &self.settings.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answer<T>, Failure> {
+        let response = self.send(request).await?;
+        let response = self.accepted(response).await?;
+        let bytes = self.bounded(response).await?;
+        let foreign = |e: serde_json::Error| {
+            Failure::Unreachable(format!(
+                "the answer of {} is not understood ({e}); is it a BuildFlow server of this release?",
+                self.settings.addr
+            ))
+        };
+        let raw: Value = serde_json::from_slice(&bytes).map_err(foreign)?;
+        let body = T::deserialize(&raw).map_err(foreign)?;
+        Ok(Answer { raw, body })
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        request.send().await.map_err(|e| self.lost(&e))
+    }
+
+    /// What a connection that failed means.
+    pub(super) fn lost(&self, error: &reqwest::Error) -> Failure {
+        if error.is_builder() {
+            return Failure::Usage(format!(
+                "the request cannot be made: {}; check BUILDFLOW_TOKEN for characters that do not belong there",
+                root(error)
+            ));
+        }
+        let what = if error.is_timeout() {
+            "no answer in time".to_owned()
+        } else {
+            root(error)
+        };
+        Failure::Unreachable(format!(
+            "cannot reach the server at {}: {what}; start it, or set BUILDFLOW_ADDR (the address is from {})",
+            self.settings.addr, self.settings.addr_from
+        ))
+    }
+
+    /// The response, or its refusal in plain words.
+    async fn accepted(&self, response: Response) -> Result<Response, Failure> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let path = response.url().path().to_owned();
+        let bytes = self.bounded(response).await.unwrap_or_default();
+        let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
+        Err(Failure::refused(status.as_u16(), problem.as_ref(), &path))
+    }
+
+    async fn bounded(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.lost(&e))? {
+            if bytes.len() + chunk.len() > ANSWER_MAX_BYTES {
+                return Err(Failure::Unreachable(format!(
+                    "the answer of {} is longer than {ANSWER_MAX_BYTES} bytes",
+                    self.settings.addr
+                )));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+}
+
+/// The innermost cause: the others repeat the address.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+fn is_loopback(addr: &str) -> bool {
+    let url = Url::parse(addr).ok();
+    url.and_then(|u| u.host_str().map(|host| host.trim_matches(['[', ']']).to_owned()))
+        .is_some_and(|host| host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()))
+}

@@ -1,0 +1,72 @@
+//! The verbs for people and scripts: arguments in, calls of the public REST interface, text out.
+//!
+//! [`execute`] runs one verb and answers the exit code that the program documents. Not here: the
+//! roles, and anything that REST does not offer; `validate`, `schema`, `init` and `completion`
+//! need no server.
+
+mod arguments;
+mod failure;
+mod follow;
+mod http;
+mod local;
+mod logs;
+mod nodes;
+mod output;
+mod pipelines;
+mod progress;
+mod resolve;
+mod runs;
+mod settings;
+mod sse;
+mod start;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use arguments::{ClientCommand, GlobalOptions};
+
+use arguments::{NodeCommand, PipelineCommand};
+use failure::{Exit, Failure};
+use http::Api;
+use output::Output;
+
+/// Runs one verb; what it has to say is said. Answers the exit code.
+pub(crate) async fn execute(command: ClientCommand, global: GlobalOptions) -> u8 {
+    let mut output = Output::of_process(global.output);
+    let done = tokio::select! {
+        done = dispatch(command, &global, &mut output) => done,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+    };
+    let done = done.and_then(|exit| output.flush().map(|()| exit));
+    match done {
+        Ok(exit) => exit.code(),
+        Err(failure) => {
+            failure.tell();
+            failure.exit().code()
+        }
+    }
+}
+
+async fn dispatch(command: ClientCommand, global: &GlobalOptions, output: &mut Output) -> Result<Exit, Failure> {
+    if let Some(verb) = command.not_yet() {
+        return Err(Failure::not_supported_yet(&format!("`buildflow {verb}`")));
+    }
+    let api = || Api::connect(&settings::Settings::read(global)?);
+    match command {
+        ClientCommand::Run(arguments) => start::run(&api, arguments, output).await,
+        ClientCommand::Runs(arguments) => runs::list(&api()?, arguments, output).await,
+        ClientCommand::Show { run } => runs::show(&api()?, &run, output).await,
+        ClientCommand::Logs(arguments) => logs::logs(&api()?, arguments, output).await,
+        ClientCommand::Cancel { run } => runs::cancel(&api()?, &run, output).await,
+        ClientCommand::Explain { run, step } => runs::explain(&api()?, &run, step.as_deref(), output).await,
+        ClientCommand::Pipeline(PipelineCommand::Validate { file }) => local::validate(&file, output),
+        ClientCommand::Pipeline(command) => pipelines::pipeline(&api()?, command, output).await,
+        ClientCommand::Node(NodeCommand::List) => nodes::list(&api()?, output).await,
+        ClientCommand::Node(NodeCommand::Show { node }) => nodes::show(&api()?, &node, output).await,
+        ClientCommand::Init { path, force } => local::init(&path, force, output),
+        ClientCommand::Schema => local::schema(output),
+        ClientCommand::Completion { shell } => local::completion(shell, output),
+        // `not_yet` has answered for all of these.
+        other => Err(Failure::not_supported_yet(&format!("{other:?}"))),
+    }
+}
