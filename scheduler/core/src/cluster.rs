@@ -414,8 +414,10 @@ impl Cluster {
         }
     }
 
-    /// Brings everything that follows from the records up to date.
-    pub(crate) fn refresh(&mut self) {
+    /// Brings everything that follows from the records up to date. [`Cluster::plan`] and
+    /// [`Cluster::explain`] do it themselves; who does not plan calls it after changes, so that
+    /// finished runs shrink.
+    pub fn refresh(&mut self) {
         self.nodes.refresh();
         for run in std::mem::take(&mut self.changed_runs) {
             self.refresh_run(&run);

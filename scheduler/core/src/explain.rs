@@ -4,7 +4,7 @@
 //! Not here: any decision. The answer is read off the view, with the same feasibility as the plan.
 
 use crate::cluster::Cluster;
-use crate::fit::Best;
+use crate::fit::{Best, SCORE_MAX};
 use crate::node::{Grant, Node};
 use crate::run::{Definition, LiveRun, Run};
 use crate::shape::{Shape, carries};
@@ -48,6 +48,29 @@ pub struct Explanation {
     /// How many nodes pass each test; only for a step that waits for a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeCounts>,
+    /// What is held against or for each node, those with room first, the best of them at the head;
+    /// at most [`CANDIDATES_MAX`]; only for a step that waits for a node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+}
+
+/// The most nodes of one explanation.
+pub const CANDIDATES_MAX: usize = 100;
+
+/// One node as a place for one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The node.
+    pub node: NodeId,
+    /// Its host's name.
+    pub name: String,
+    /// The step could start there now.
+    pub feasible: bool,
+    /// One plain sentence: what is missing, or what it would keep free.
+    pub reason: String,
+    /// The more, the better, up to 9,000,000 for a node that would be full; `None` when it is not feasible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<u64>,
 }
 
 impl fmt::Display for Explanation {
@@ -117,6 +140,7 @@ impl Explanation {
             queue_length: None,
             ready_for_ms: None,
             nodes: None,
+            candidates: Vec::new(),
         }
     }
 
@@ -151,7 +175,7 @@ pub(crate) fn placement_sentence(node: &NodeRecord, best: &Best, next: Option<&s
     let score = best.best.score;
     let slots = slots.saturating_sub(1);
     format!(
-        "best fit: {} keeps the least free of all nodes with room: {} and {slots} slots (score {score}, less is better); {others}",
+        "best fit: {} keeps the least free of all nodes with room: {} and {slots} slots (score {score} of {SCORE_MAX}); {others}",
         node.name,
         amounts(&left)
     )
@@ -252,6 +276,7 @@ impl Cluster {
         explanation.queue_length = Some(self.queue.len());
         explanation.ready_for_ms = Some(now_ms.saturating_sub(live.ready_since_ms(step)));
         explanation.nodes = Some(survey.counts);
+        explanation.candidates = candidates(self, shapes.get(step)?);
         Some(explanation)
     }
 }
@@ -283,6 +308,52 @@ fn waits_sentence(waiting: &[(String, StepStatus)]) -> String {
     match waiting.len().saturating_sub(NAMED_MAX) {
         0 => format!("waits for {named}"),
         more => format!("waits for {named} and {more} more"),
+    }
+}
+
+/// Every node as a place for this shape.
+fn candidates(cluster: &Cluster, shape: &Shape) -> Vec<Candidate> {
+    let nodes = cluster.nodes.table().iter();
+    let known = nodes.filter_map(|(id, node)| Some((id, node, node.record.get()?)));
+    let mut all: Vec<Candidate> = known
+        .map(|(id, node, record)| candidate(cluster, id, node, record, shape))
+        .collect();
+    all.sort_by(|a, b| (b.feasible, b.score, &a.node).cmp(&(a.feasible, a.score, &b.node)));
+    all.truncate(CANDIDATES_MAX);
+    all
+}
+
+fn candidate(cluster: &Cluster, id: &NodeId, node: &Node, record: &NodeRecord, shape: &Shape) -> Candidate {
+    let ask = Grant::one(&shape.resources());
+    let free = node.free();
+    let missing = shape
+        .labels()
+        .iter()
+        .find(|(key, value)| record.labels.get(*key) != Some(value));
+    let objection = if node.usable().is_none() {
+        Some("it is not connected".to_owned())
+    } else if let Some((key, value)) = missing {
+        Some(match record.labels.get(key) {
+            Some(other) => format!("its label {key} is {other}, not {value}"),
+            None => format!("it has no label {key}"),
+        })
+    } else if !ask.within(&node.capacity()) {
+        Some(format!("it is too small: {} in all", amounts(&record.capacity)))
+    } else if !ask.within(&free) {
+        Some(format!(
+            "it is full: {} and {} slots free",
+            amounts(&free.resources),
+            free.slots
+        ))
+    } else {
+        None
+    };
+    Candidate {
+        node: id.clone(),
+        name: record.name.clone(),
+        feasible: objection.is_none(),
+        score: objection.is_none().then(|| cluster.nodes.score(node, &ask)),
+        reason: objection.unwrap_or_else(|| format!("it would keep {} free", amounts(&free.minus(&ask).resources))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Exact best fit over all nodes without looking at all of them.
 //!
 //! The score of a placement is what the node keeps free afterwards, as a weighted sum of shares of
-//! the largest node: less is better. Of that sum, what the step takes is the same for every
+//! the largest node: the less, the better. Of that sum, what the step takes is the same for every
 //! node, so **the order of the nodes by score is the order by free room, whatever is asked**. The
 //! nodes are kept in that order, in blocks that know the most each holds of every resource: the
 //! first node that fits is the best one, and whole blocks of full nodes are passed over at once.
@@ -19,6 +19,9 @@ const SHARE_SCALE: u128 = 1_000_000;
 /// disk breaks ties among nodes of the same kind.
 const WEIGHTS: [u64; 3] = [4, 4, 1];
 
+/// The score of a placement that leaves nothing free.
+pub(crate) const SCORE_MAX: u64 = 9 * SHARE_SCALE as u64;
+
 /// A block is split above this; 64 entries are a few cache lines of weights to scan.
 const BLOCK_MAX: usize = 64;
 
@@ -29,7 +32,8 @@ pub(crate) type Position = u32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fit {
     pub(crate) node: Position,
-    /// What the node keeps free, millionths of the largest node times [`WEIGHTS`]; less is better.
+    /// [`SCORE_MAX`] less what the node keeps free, in millionths of the largest node times
+    /// [`WEIGHTS`]; more is better.
     pub(crate) score: u64,
     /// Its room before the placement.
     pub(crate) room: Room,
@@ -105,6 +109,10 @@ impl Block {
     }
 }
 
+fn score(weight: u64, taken: u64) -> u64 {
+    SCORE_MAX.saturating_sub(weight.saturating_sub(taken))
+}
+
 fn raise(most: &mut Room, room: &Room) {
     for (most, room) in most.iter_mut().zip(room) {
         *most = (*most).max(*room);
@@ -160,6 +168,11 @@ impl FitIndex {
             let share = u128::from(*room) * SHARE_SCALE / u128::from(*largest);
             sum.saturating_add(u64::try_from(share).unwrap_or(u64::MAX).saturating_mul(weight))
         })
+    }
+
+    /// The score of placing `ask` on a node with this room.
+    pub(crate) fn score(&self, room: &Room, ask: &Room) -> u64 {
+        score(self.weight(room), self.weight(ask))
     }
 
     /// Tells the room of a node anew; positions that were not given to [`FitIndex::new`] are not there.
@@ -223,7 +236,7 @@ impl FitIndex {
             .filter(|entry| fits(&entry.room, ask) && allowed.holds(entry.node))
             .map(|entry| Fit {
                 node: entry.node,
-                score: entry.weight - taken,
+                score: score(entry.weight, taken),
                 room: entry.room,
             });
         Some(Best {
@@ -244,16 +257,22 @@ impl FitIndex {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::cmp::Reverse;
 
     const LARGEST: [u64; 3] = [16_000, 64 << 30, 500 << 30];
 
     /// Looks at every node.
-    fn oracle(index: &FitIndex, rooms: &[Option<Room>], ask: &Room, allowed: &Allowed) -> Vec<(u64, Position)> {
-        let mut all: Vec<(u64, Position)> = (0..)
+    fn oracle(
+        index: &FitIndex,
+        rooms: &[Option<Room>],
+        ask: &Room,
+        allowed: &Allowed,
+    ) -> Vec<(Reverse<u64>, Position)> {
+        let mut all: Vec<(Reverse<u64>, Position)> = (0..)
             .zip(rooms)
             .filter_map(|(node, room)| Some((node, (*room)?)))
             .filter(|(node, room)| fits(room, ask) && allowed.holds(*node))
-            .map(|(node, room)| (index.weight(&room) - index.weight(ask), node))
+            .map(|(node, room)| (Reverse(SCORE_MAX - (index.weight(&room) - index.weight(ask))), node))
             .collect();
         all.sort_unstable();
         all
@@ -285,11 +304,11 @@ mod tests {
                 for allowed in [Allowed::All, Allowed::of(rooms.len(), |p| mask >> (p % 64) & 1 == 1)] {
                     let wanted = oracle(&index, &rooms, &ask, &allowed);
                     let found = index.best(&ask, &allowed);
-                    let in_order: Vec<(u64, Position)> = found
+                    let in_order: Vec<(Reverse<u64>, Position)> = found
                         .iter()
                         .flat_map(|b| [Some(b.best), b.next])
                         .flatten()
-                        .map(|f| (f.score, f.node))
+                        .map(|f| (Reverse(f.score), f.node))
                         .collect();
                     prop_assert_eq!(in_order.as_slice(), &wanted[..wanted.len().min(2)]);
                 }

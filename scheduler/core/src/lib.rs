@@ -27,7 +27,7 @@ pub use action::{
     Action, Change, Expect, Plan, Proposal, Refusal, Refused, SeenAlloc, StepWrite, Ticket, Transition, Verified, Write,
 };
 pub use cluster::{Cluster, Malformed, Taken};
-pub use explain::{Explanation, NodeCounts, Verdict};
+pub use explain::{CANDIDATES_MAX, Candidate, Explanation, NodeCounts, Verdict};
 pub use fold::{Folded, fold};
 pub use sanity::Breach;
 

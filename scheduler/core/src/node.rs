@@ -245,6 +245,11 @@ impl Nodes {
         self.index.room(*self.positions.get(id)?)
     }
 
+    /// The score that a placement on this node would get.
+    pub(crate) fn score(&self, node: &Node, ask: &Grant) -> u64 {
+        self.index.score(&node.free().room(), &ask.room())
+    }
+
     /// A number that orders nodes by free room; only for telling people.
     pub(crate) fn weight_of_free(&self, node: &Node) -> u64 {
         self.index.weight(&node.free().room())

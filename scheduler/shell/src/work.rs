@@ -1,0 +1,284 @@
+//! The loop: take what has changed; if we lead, plan, verify, commit and confirm until there is
+//! nothing left to do; wait for the next change or the period.
+//!
+//! A commit whose outcome is unknown, a broken watch or a failing store all have the same cure: the
+//! view is thrown away and built anew from the store. Not here: any decision.
+
+use crate::SchedulerConfig;
+use crate::backoff::Backoff;
+use crate::commit::{Answer, commit};
+use crate::feed::{Broken, Feed, tell};
+use crate::metrics::Metrics;
+use model::RunId;
+use scheduler::{Action, Cluster, Explanation, Plan, Ticket, Transition};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use store::{Guard, Revision, Store, StoreError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// After so many plans in a row that were refused throughout, although what stood in their way was
+/// read again each time, the loop waits for the next change or the period.
+const FRUITLESS_MAX: u32 = 3;
+
+/// Somebody wants to know where a step is.
+pub(crate) struct Question {
+    pub(crate) run: RunId,
+    pub(crate) step: usize,
+    pub(crate) answer: oneshot::Sender<Option<Explanation>>,
+}
+
+/// Why the view has to be built anew.
+enum Interrupted {
+    Feed,
+    Store(StoreError),
+}
+
+impl From<Broken> for Interrupted {
+    fn from(_: Broken) -> Self {
+        Self::Feed
+    }
+}
+
+impl From<StoreError> for Interrupted {
+    fn from(cause: StoreError) -> Self {
+        Self::Store(cause)
+    }
+}
+
+/// The loop of one server's scheduler.
+pub(crate) struct Work {
+    store: Arc<dyn Store>,
+    config: SchedulerConfig,
+    metrics: Arc<Metrics>,
+    standing: watch::Receiver<Option<Revision>>,
+    deposed: watch::Sender<Revision>,
+    questions: mpsc::Receiver<Question>,
+    shutdown: CancellationToken,
+    cluster: Cluster,
+    backoff: Backoff,
+}
+
+impl Work {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        config: SchedulerConfig,
+        metrics: Arc<Metrics>,
+        standing: watch::Receiver<Option<Revision>>,
+        deposed: watch::Sender<Revision>,
+        questions: mpsc::Receiver<Question>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            store,
+            config,
+            metrics,
+            standing,
+            deposed,
+            questions,
+            shutdown,
+            cluster: Cluster::new(),
+            backoff: Backoff::new(),
+        }
+    }
+
+    /// Works until the shutdown.
+    pub(crate) async fn run(mut self) {
+        while !self.shutdown.is_cancelled() {
+            let wait = match self.work_on_a_view().await {
+                Ok(()) => return,
+                Err(Interrupted::Feed) => {
+                    tracing::warn!("the view fell behind the store, building it anew");
+                    Duration::ZERO
+                }
+                Err(Interrupted::Store(cause)) => {
+                    tracing::warn!(error = %cause, "the store failed, building the view anew");
+                    self.backoff.failed()
+                }
+            };
+            self.metrics.rebuilds.inc();
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Builds a view and works on it; returns `Ok` at the shutdown.
+    async fn work_on_a_view(&mut self) -> Result<(), Interrupted> {
+        self.cluster = Cluster::new();
+        let shutdown = self.shutdown.clone();
+        let mut feed = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            feed = Feed::open(self.store.as_ref(), &mut self.cluster) => feed?,
+        };
+        let mut period = tokio::time::interval(Duration::from_millis(self.config.period_ms));
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                taken = feed.take(&mut self.cluster) => taken?,
+                Some(question) = self.questions.recv() => self.answer(question),
+                changed = self.standing.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+                _ = period.tick() => {}
+            }
+            self.act(&mut feed).await?;
+            self.tell_metrics();
+        }
+    }
+
+    /// Everything that can be done now, if we lead.
+    async fn act(&mut self, feed: &mut Feed) -> Result<(), Interrupted> {
+        self.cluster.refresh();
+        let mut fruitless = 0;
+        while !self.shutdown.is_cancelled() && fruitless < FRUITLESS_MAX {
+            let Some(leader) = *self.standing.borrow_and_update() else {
+                return Ok(());
+            };
+            let started = Instant::now();
+            let plan = self.cluster.plan(now_ms());
+            if plan.proposals.is_empty() {
+                return Ok(());
+            }
+            let progress = self.carry_out(&plan, leader, feed, started).await?;
+            feed.drain(&mut self.cluster)?;
+            while let Ok(question) = self.questions.try_recv() {
+                self.answer(question);
+            }
+            fruitless = if progress == 0 { fruitless + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// Verifies and commits a plan; answers how many of its actions were applied.
+    async fn carry_out(
+        &mut self,
+        plan: &Plan,
+        leader: Revision,
+        feed: &mut Feed,
+        started: Instant,
+    ) -> Result<usize, Interrupted> {
+        feed.drain(&mut self.cluster)?;
+        let (verified, refused) = self.cluster.verify(plan);
+        for refused in &refused {
+            self.metrics.refused.inc();
+            tracing::debug!(reason = %refused.refusal, "proposal refused by the newest view");
+        }
+        if verified.is_empty() {
+            return Ok(0);
+        }
+        let tickets: Vec<Ticket> = verified.iter().map(|v| v.ticket).collect();
+        match commit(self.store.as_ref(), leader, verified).await? {
+            Answer::Deposed => {
+                self.metrics.refused.inc_by(tickets.len() as u64);
+                tracing::warn!("the leader's key is not ours any more, nothing was written");
+                for ticket in tickets {
+                    self.cluster.refuse(ticket);
+                }
+                self.deposed.send_replace(leader);
+                Ok(0)
+            }
+            Answer::Each(each) => {
+                self.backoff.worked();
+                let elapsed = started.elapsed();
+                let mut applied = 0;
+                let mut doubtful = Vec::new();
+                for (ticket, result) in each {
+                    match result {
+                        Ok(revision) => {
+                            applied += 1;
+                            self.confirm(ticket, revision, elapsed);
+                        }
+                        Err(guard) => {
+                            self.metrics.refused.inc();
+                            self.cluster.refuse(ticket);
+                            doubtful.push(guard);
+                        }
+                    }
+                }
+                self.read_again(doubtful).await?;
+                Ok(applied)
+            }
+        }
+    }
+
+    fn confirm(&mut self, ticket: Ticket, revision: Revision, elapsed: Duration) {
+        if let Some(Action::Clean { run, step, reason, .. }) = self.cluster.proposed(ticket) {
+            tracing::warn!(run_id = %run, step, reason, "stale order or report removed");
+        }
+        if let Some(transition) = self.cluster.confirm(ticket, revision.0) {
+            self.metrics.count(&transition);
+            if transition.waited_ms.is_some() {
+                self.metrics.placement_seconds.observe(elapsed.as_secs_f64());
+            }
+            log(&transition);
+        }
+    }
+
+    /// Reads what stands under the keys of broken guards, so that the next plan knows.
+    async fn read_again(&mut self, mut guards: Vec<Guard>) -> Result<(), StoreError> {
+        guards.sort_by(|a, b| a.key.cmp(&b.key));
+        guards.dedup_by(|a, b| a.key == b.key);
+        for Guard { key, expect } in guards {
+            tracing::debug!(key, ?expect, "commit refused, reading the key again");
+            let page = self.store.range(&key, None, 1).await?;
+            match page.entries.first().filter(|e| e.key == key) {
+                Some(entry) => tell(&mut self.cluster, &key, Some(&entry.value), entry.mod_revision),
+                None => tell(&mut self.cluster, &key, None, page.revision),
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, question: Question) {
+        let explanation = self.cluster.explain(&question.run, question.step, now_ms());
+        // Who asked may have gone.
+        let _ = question.answer.send(explanation);
+    }
+
+    fn tell_metrics(&self) {
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.queue_length.set(gauge(self.cluster.queue_len()));
+        self.metrics.live_runs.set(gauge(self.cluster.live_runs()));
+        self.metrics.malformed.set(gauge(self.cluster.malformed().len()));
+    }
+}
+
+/// One line for each transition of a step.
+fn log(transition: &Transition) {
+    let Transition {
+        run,
+        step,
+        name,
+        from,
+        to,
+        attempt,
+        alloc,
+        node,
+        reason,
+        ..
+    } = transition;
+    tracing::info!(
+        run_id = %run,
+        step,
+        name,
+        from = from.as_str(),
+        to = to.as_str(),
+        attempt,
+        alloc_id = alloc.as_ref().map(tracing::field::display),
+        node_id = node.as_ref().map(tracing::field::display),
+        reason = reason.as_deref(),
+        "step changed status"
+    );
+}
+
+/// Milliseconds of the Unix epoch.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
