@@ -20,12 +20,16 @@ mod desired;
 mod end;
 mod enroll;
 mod filing;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod hello;
 mod metrics;
 mod orders;
 mod report;
 mod seats;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use metrics::FleetMetrics;
 

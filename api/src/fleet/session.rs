@@ -14,7 +14,7 @@ use super::{Inner, enroll};
 use crate::clock::now_ms;
 use crate::logs::{Board, LogError, LogWriter, Reply};
 use futures::stream::{FuturesUnordered, StreamExt};
-use model::{AllocId, Allocation, NodeId};
+use model::{AllocId, Allocation, NodeId, ObservedState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -98,6 +98,9 @@ pub(super) struct Session<'a> {
     renewal: watch::Sender<(u64, Instant)>,
     /// What the agent had in its journal when it registered.
     held: BTreeSet<AllocId>,
+    /// Of which the agent said that they ended, until their log is whole: never to be forgotten
+    /// unasked, for the step may have another attempt by the time they are removed.
+    ended: Mutex<BTreeSet<AllocId>>,
 }
 
 /// A session's whole life; answers why it ended.
@@ -127,8 +130,7 @@ async fn open(
     let enrolled = enroll::enroll(store, &fleet.config.server_name, fleet.config.lease, &registration, now_ms()).await?;
     *ended = Some((registration.node.clone(), enrolled.lease));
     let seat = fleet.seats.take(&registration.node, enrolled.epoch)?;
-    let span = (registration.node.as_str(), enrolled.epoch);
-    tracing::info!(node_id = span.0, node_epoch = span.1, "node registered");
+    tracing::info!(node_id = %registration.node, node_epoch = enrolled.epoch, "node registered");
     let _counted = Counted::new(fleet);
     let (to_open, opens) = mpsc::unbounded_channel();
     let session = Session {
@@ -142,6 +144,7 @@ async fn open(
         to_open,
         renewal: watch::Sender::new((0, Instant::now())),
         held: registration.held,
+        ended: Mutex::default(),
     };
     let welcome = server_message::Message::Welcome(v1::Welcome {
         server: fleet.config.server_name.clone(),
@@ -193,6 +196,9 @@ impl Session<'_> {
             }
             Some(Message::Report(report)) => {
                 let observed = report::read(&report)?;
+                if observed.state == ObservedState::Ended {
+                    self.has_ended(&observed.alloc);
+                }
                 if !self.waiting.add(observed) {
                     tracing::warn!(node_id = %self.node, "too many reports wait, one was left to come again");
                 }
@@ -202,6 +208,17 @@ impl Session<'_> {
             None => tracing::debug!(node_id = %self.node, "message of a newer release passed over"),
         }
         Ok(())
+    }
+
+    fn ended(&self) -> MutexGuard<'_, BTreeSet<AllocId>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self, alloc: &AllocId) {
+        let mut ended = self.ended();
+        if ended.len() < LOGS_MAX {
+            ended.insert(alloc.clone());
+        }
     }
 
     fn logs(&self) -> MutexGuard<'_, BTreeMap<AllocId, Slot>> {
@@ -423,8 +440,12 @@ impl Session<'_> {
         }
     }
 
-    /// An allocation is not ordered any more: unless it ended and was folded, the agent drops it.
+    /// An allocation is not ordered any more: unless it ended, the agent drops it. The agent's own
+    /// word for its end is enough, for its report is answered by itself.
     async fn forget_unless_folded(&self, alloc: AllocId) -> Result<(), End> {
+        if self.ended().contains(&alloc) {
+            return Ok(());
+        }
         let mut pauses = Pauses::default();
         let folded = loop {
             match filing::was_folded(self.fleet.store.as_ref(), &alloc).await {
@@ -498,6 +519,7 @@ impl Session<'_> {
                     } => {
                         if complete {
                             self.logs().remove(&alloc);
+                            self.ended().remove(&alloc);
                         }
                         server_message::Message::LogAck(v1::LogAck {
                             alloc_id: alloc.to_string(),

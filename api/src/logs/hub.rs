@@ -243,11 +243,6 @@ impl LogHub {
             );
         }
     }
-
-    /// Cancelled once [`LogHub::stop`] was called.
-    pub(super) fn stopping(&self) -> &CancellationToken {
-        &self.inner.stopping
-    }
 }
 
 impl Inner {

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How often an idle stream says that it is still there: below the 30 to 60 s after which proxies
 /// close an idle connection.
@@ -79,11 +80,13 @@ pub(super) struct Tail {
     turn: VecDeque<usize>,
     /// The step that the newest `step` event named.
     named: Option<(usize, u32)>,
+    /// Ends the stream; the client comes back, to this server or another one.
+    stop: CancellationToken,
     over: bool,
 }
 
 impl Tail {
-    pub(super) fn new(hub: LogHub, follow: Follow, scope: Scope, live: bool) -> Self {
+    pub(super) fn new(hub: LogHub, follow: Follow, scope: Scope, live: bool, stop: CancellationToken) -> Self {
         let mut follow = follow;
         let (single, cursor) = match scope {
             Scope::Run(cursor) => (None, cursor),
@@ -104,6 +107,7 @@ impl Tail {
             strands: BTreeMap::new(),
             turn: VecDeque::new(),
             named: None,
+            stop,
             over: false,
         }
     }
@@ -114,9 +118,14 @@ impl Tail {
             if tail.over {
                 return None;
             }
-            let item = tail.next().await;
-            tail.over |= item.is_err();
-            Some((item.map(Bytes::from), tail))
+            match tail.next().await {
+                Ok(out) if out.is_empty() => None,
+                Ok(out) => Some((Ok(Bytes::from(out)), tail)),
+                Err(error) => {
+                    tail.over = true;
+                    Some((Err(error), tail))
+                }
+            }
         })
     }
 
@@ -138,12 +147,11 @@ impl Tail {
             if !out.is_empty() {
                 return Ok(out);
             }
-            let stopping = self.hub.stopping().clone();
             tokio::select! {
                 () = any_change(&mut self.strands) => {}
                 there_is_more = self.follow.changed() => self.over |= !there_is_more,
                 () = tokio::time::sleep_until(idle_until) => return Ok(KEEP_ALIVE.to_vec()),
-                () = stopping.cancelled() => self.over = true,
+                () = self.stop.cancelled() => self.over = true,
             }
             if self.over {
                 return Ok(out);
