@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::cgroup::Slice;
 use crate::sandbox::SandboxSpec;
-use crate::seccomp::FilterPrograms;
 
 /// Largest file of a bundle that is read back; the largest of ours is far below.
 const BUNDLE_FILE_BYTES_MAX: u64 = 256 << 10;
@@ -133,6 +132,8 @@ pub struct ShimOrder {
     pub state_dir: PathBuf,
     /// The slice in which to make its cgroups.
     pub slice: Slice,
+    /// How long making the sandbox may take, ms.
+    pub setup_patience_ms: u64,
     /// The seccomp programs; not part of the JSON.
     #[serde(skip)]
     pub filters: Vec<Vec<u8>>,
@@ -174,24 +175,6 @@ impl ShimOrder {
         order.filters = parts.map(<[u8]>::to_vec).collect();
         Ok(order)
     }
-
-    /// The order for one sandbox.
-    #[must_use]
-    pub fn new(
-        spec: SandboxSpec,
-        bundle: Bundle,
-        state_dir: PathBuf,
-        slice: Slice,
-        filters: &FilterPrograms,
-    ) -> ShimOrder {
-        ShimOrder {
-            spec,
-            bundle,
-            state_dir,
-            slice,
-            filters: filters.0.clone(),
-        }
-    }
 }
 
 fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -210,7 +193,8 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// Writes a small file so that it appears whole and is on the disk when this returns.
+/// Writes a small file so that it appears whole, and never without its content being on the disk.
+/// After a crash of the whole node it may not have appeared.
 ///
 /// # Errors
 /// When the folder cannot be written; then nothing is left.
@@ -229,11 +213,7 @@ pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    written?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    written
 }
 
 fn temporary_name(path: &Path) -> PathBuf {

@@ -103,7 +103,7 @@ pub enum RecordError {
 }
 
 impl ExitRecord {
-    /// Writes the record so that it is on the disk, whole, when this returns.
+    /// Writes the record by temporary file, fsync and rename.
     ///
     /// # Errors
     /// When the disk does not take it; then nothing is left.

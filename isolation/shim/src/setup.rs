@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use isolation::handover::ShimOrder;
 use isolation::kernel::{Follow, open_beneath};
@@ -24,13 +25,20 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::exec::{self, Program};
 use crate::overlay::{self, OverlayError};
 use crate::take_over::Shim;
-use crate::watchdog::{self, Watchdog};
+use crate::watchdog::Watchdog;
 
 /// Largest `/etc/passwd` or `/etc/group` that is read; tens of thousands of accounts fit.
 const ACCOUNTS_BYTES_MAX: u64 = 4 << 20;
 /// Room in the output pipe, so that a fast writer is not woken for every page. Most that an
 /// ordinary node allows.
 const PIPE_BYTES: i32 = 1 << 20;
+
+/// How long what a failed set-up left may take to die.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+fn patience(order: &ShimOrder) -> Duration {
+    Duration::from_millis(order.setup_patience_ms.max(1))
+}
 
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +93,7 @@ pub(crate) fn start(shim: &Shim) -> Result<Sandbox, Failure> {
         Program::new(spec, &env, filters, report_writer.as_raw_fd()).map_err(broken("preparing the program"))?;
     let init = build(shim, program, output_writer).inspect_err(|_| {
         // What is left of it would hold the cgroups; the launcher kills what resists here.
-        let _ = shim.slice.kill(&spec.id, watchdog::PATIENCE);
+        let _ = shim.slice.kill(&spec.id, KILL_PATIENCE);
         reap_all();
     })?;
     drop(report_writer);
@@ -103,7 +111,7 @@ fn build(shim: &Shim, program: Program, output: OwnedFd) -> Result<nix::unistd::
     let id = &order.spec.id;
     let errors = output.try_clone().map_err(broken("making a pipe"))?;
     let watchdog =
-        Watchdog::start(&shim.slice.procs_file(id), watchdog::PATIENCE).map_err(broken("starting the watchdog"))?;
+        Watchdog::start(&shim.slice.procs_file(id), patience(order)).map_err(broken("starting the watchdog"))?;
     shim.slice.enter(id).map_err(broken("entering the cgroups"))?;
     let built = ContainerBuilder::new(id.clone(), SyscallType::default())
         .with_root_path(&order.state_dir)
@@ -134,7 +142,7 @@ fn release(container: &mut Container) -> Result<nix::unistd::Pid, libcontainer::
 
 fn explain(shim: &Shim, watchdog: &Watchdog, error: &dyn std::error::Error) -> Failure {
     if watchdog.bit() {
-        let patience = watchdog::PATIENCE;
+        let patience = patience(&shim.order);
         return Failure::Broken(format!("making the sandbox took longer than {patience:?}"));
     }
     if shim.slice.readings(&shim.order.spec.id).oom_kills > 0 {

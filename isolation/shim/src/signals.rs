@@ -21,14 +21,29 @@ pub(crate) fn descriptor() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&waited_for(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
+/// Number of signals that the kernel knows, real-time ones included.
+const SIGNALS: libc::c_int = 64;
+/// Size of the kernel's own set of signals in bytes; not that of the C library's.
+const KERNEL_SET_BYTES: usize = 8;
+
 /// Gives a program about to be executed the signals it expects: all at their default, none held.
 pub(crate) fn reset() -> nix::Result<()> {
-    for number in Signal::iterator() {
-        if matches!(number, Signal::SIGKILL | Signal::SIGSTOP) {
-            continue;
+    // The kernel's sigaction is at most this long, and all zeros in it mean: default, no flags.
+    let default = [0_u64; 4];
+    let nowhere = std::ptr::null_mut::<u64>();
+    for number in 1..=SIGNALS {
+        // The C library hides two signals that it uses itself, hence the plain call. It fails for
+        // the two which cannot be changed.
+        // SAFETY: the action outlives the call, is long enough, and installs no handler.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default.as_ptr(),
+                nowhere,
+                KERNEL_SET_BYTES,
+            );
         }
-        // SAFETY: the default disposition runs no code of ours.
-        unsafe { signal(number, SigHandler::SigDfl) }?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }

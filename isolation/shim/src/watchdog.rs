@@ -9,8 +9,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How long making a sandbox may take; it takes milliseconds, and seconds on an overloaded disk.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the killing is repeated, once a second, before the shim gives up; the launcher then
 /// clears up after it.
 const STRIKES_MAX: u32 = 10;

@@ -1,5 +1,7 @@
 //! Every way in which a sandbox can end, on the real kernel, and that nothing is left of it.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod node;
 
 use std::fs;
@@ -189,6 +191,9 @@ fn what_cannot_be_executed_is_told_precisely() {
     assert!(own.starts_with("/proc/self/fd/3"), "{own}");
 }
 
+/// An id, what is changed in a good spec, and how the message begins.
+type Misfit<'a> = (&'a str, &'a dyn Fn(&mut SandboxSpec), &'a str);
+
 #[test]
 fn a_spec_that_does_not_fit_the_image_is_refused() {
     if !is_root() {
@@ -203,7 +208,7 @@ fn a_spec_that_does_not_fit_the_image_is_refused() {
             other => format!("{other:?}"),
         }
     };
-    let cases: [(&str, &dyn Fn(&mut SandboxSpec), &str); 6] = [
+    let cases: [Misfit<'_>; 6] = [
         (
             "user",
             &|spec| spec.user = Some("nobody".into()),

@@ -1,5 +1,7 @@
 //! Much output, many at once, and shims or agents that die: the sandbox's end is told all the same.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod node;
 
 use std::fs;
@@ -9,9 +11,9 @@ use std::time::{Duration, Instant};
 use isolation::{End, KilledBy, SandboxState};
 use node::{Node, is_root};
 
-/// Most resident memory of a shim, whatever passes through it, in KiB. Measured: about 6,000 for a
-/// shim built for debugging.
-const SHIM_KIB_MAX: u64 = 12_000;
+/// How much the memory of a shim may grow while output passes, in KiB: its buffer and the pages of
+/// its program which it had not needed before.
+const SHIM_GROWTH_KIB_MAX: u64 = 1_500;
 
 fn peak_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -25,22 +27,25 @@ fn a_line_of_100_mb_is_kept_whole_in_flat_memory() {
         return;
     }
     let node = Node::new();
-    let script = "head -c 100000000 /dev/zero | tr '\\0' x; echo; sleep 3600";
+    let script = "echo up; sleep 0.5; head -c 100000000 /dev/zero | tr '\\0' x; echo; sleep 3600";
     let mut spec = node.shell("line", script);
     spec.limits.log_bytes_max = 200_000_000;
     let launched = node.launcher.launch(&spec).unwrap();
+    node.wait_log(&spec, "up");
+    let before = peak_kib(launched.shim_pid);
     let until = Instant::now() + node::PATIENCE;
-    while fs::metadata(&spec.log_path).unwrap().len() < 100_000_001 {
+    while fs::metadata(&spec.log_path).unwrap().len() < 100_000_004 {
         assert!(Instant::now() < until, "{:?}", fs::metadata(&spec.log_path));
         std::thread::sleep(Duration::from_millis(10));
     }
     let peak = peak_kib(launched.shim_pid);
-    assert!(peak < SHIM_KIB_MAX, "{peak} KiB");
+    eprintln!("resident memory of the shim: {before} KiB, after 100 MB {peak} KiB");
+    assert!(peak - before < SHIM_GROWTH_KIB_MAX, "from {before} to {peak} KiB");
     node.launcher.stop("line", "seen enough").unwrap();
     let record = node.wait("line");
-    assert_eq!((record.log_bytes, record.log_truncated), (100_000_001, false));
+    assert_eq!((record.log_bytes, record.log_truncated), (100_000_004, false));
     let log = fs::read(&spec.log_path).unwrap();
-    assert!(log.ends_with(b"x\n") && log[..100_000_000].iter().all(|byte| *byte == b'x'));
+    assert!(log.ends_with(b"x\n") && log[3..100_000_003].iter().all(|byte| *byte == b'x'));
     node.launcher.remove("line").unwrap();
 }
 
@@ -186,6 +191,71 @@ fn nothing_is_left_after_all_kinds_of_ends() {
     assert_eq!(node.launcher.list().unwrap(), []);
 }
 
+/// Stops every process of a sandbox that is being made, so that the runtime waits for ever.
+fn freeze_setup(node: &Node, id: &str, shim: u32) {
+    let stop = |pid: i32| {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP);
+    };
+    let until = Instant::now() + node::PATIENCE;
+    while matches!(node.launcher.state(id).unwrap(), SandboxState::Starting) {
+        assert!(Instant::now() < until, "{id} hangs");
+        for pids in node.cgroups().iter().filter(|path| path.ends_with(id)) {
+            let pids = fs::read_to_string(pids.join("cgroup.procs")).unwrap_or_default();
+            let pids = pids.lines().filter_map(|line| line.parse::<i32>().ok());
+            pids.filter(|pid| *pid != shim.cast_signed()).for_each(stop);
+        }
+    }
+}
+
+#[test]
+fn a_runtime_that_hangs_is_given_up() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    node.restart_with(|launcher| launcher.with_setup_patience(Duration::from_millis(700)));
+    // The moment may be missed; then the sandbox just ran, and it is tried again.
+    for round in 0..50 {
+        let id = format!("frozen-{round}");
+        let spec = node.shell(&id, "true");
+        let launched = node.launcher.launch(&spec).unwrap();
+        freeze_setup(&node, &id, launched.shim_pid);
+        let record = node.wait(&id);
+        node.launcher.remove(&id).unwrap();
+        if let End::SandboxFailed { message } = &record.end {
+            assert_eq!(message, "making the sandbox took longer than 700ms");
+            assert_eq!(record.started_ms, None);
+            return;
+        }
+        assert_eq!(record.end, End::Exited { code: 0 });
+    }
+    panic!("the fault was never injected");
+}
+
+#[test]
+fn a_full_disk_does_not_lose_the_end() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let full = node.folder.path().join("full");
+    fs::create_dir(&full).unwrap();
+    let none: Option<&str> = None;
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(none, &full, Some("tmpfs"), flags, Some("size=4k")).unwrap();
+    fs::write(full.join("ballast"), [0; 4096]).unwrap();
+    let mut spec = node.shell("full", "echo lost; exit 3");
+    (spec.log_path, spec.exit_path) = (full.join("log"), full.join("exit.json"));
+    node.launcher.launch(&spec).unwrap();
+    let record = node.wait("full");
+    assert_eq!(record.end, End::Exited { code: 3 });
+    assert_eq!((record.log_bytes, record.log_truncated), (0, true));
+    assert!(!spec.exit_path.exists(), "the disk was not full");
+    node.launcher.remove("full").unwrap();
+    nix::mount::umount(&full).unwrap();
+}
+
 /// Prints how long a launch takes; fails only if it is absurd. Compare optimised builds.
 #[test]
 fn a_launch_takes_milliseconds() {
@@ -193,19 +263,25 @@ fn a_launch_takes_milliseconds() {
         return;
     }
     let node = Node::new();
-    let mut first = Vec::new();
+    let (mut returned, mut executed, mut ended) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..30 {
         let spec = node.shell(&format!("launch-{round}"), "true");
-        let before = Instant::now();
+        let (before, before_ms) = (Instant::now(), isolation::handover::now_ms());
         node.launcher.launch(&spec).unwrap();
-        node.wait(&spec.id);
-        first.push(before.elapsed());
+        returned.push(before.elapsed());
+        let record = node.wait(&spec.id);
+        ended.push(before.elapsed());
+        let first = record.started_ms.unwrap().saturating_sub(before_ms);
+        executed.push(Duration::from_millis(first));
         node.launcher.remove(&spec.id).unwrap();
     }
-    first.sort();
-    eprintln!(
-        "launch to end of `sh -c true`: median {:?}, worst {:?}",
-        first[15], first[29]
-    );
-    assert!(first[15] < Duration::from_secs(1), "{first:?}");
+    for (what, times) in [
+        ("launch returned", &mut returned),
+        ("program executed", &mut executed),
+        ("end seen", &mut ended),
+    ] {
+        times.sort();
+        eprintln!("{what}: median {:?}, worst {:?}", times[15], times[29]);
+    }
+    assert!(executed[15] < Duration::from_secs(1), "{executed:?}");
 }

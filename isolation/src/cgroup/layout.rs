@@ -90,7 +90,7 @@ impl Layout {
             .as_ref()
             .map(|point| fs::read_to_string(point.join("cgroup.controllers")).unwrap_or_default());
         let found = controllers.unwrap_or_default();
-        let has = |needed: &&str| found.split_whitespace().any(|have| have == *needed);
+        let has = |needed: &str| found.split_whitespace().any(|have| have == needed);
         match &self.v2 {
             Some(point) if v2::NEEDED.iter().all(|needed| has(needed)) => Ok(Slice::V2(V2Slice { dir: below(point) })),
             _ => Err(LayoutError {

@@ -33,6 +33,8 @@ pub use watch::SandboxWatch;
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a shim may take to write its record once its sandbox was killed: two flushes to disk.
 const SHIM_PATIENCE: Duration = Duration::from_secs(10);
+/// How long making a sandbox may take: milliseconds, and seconds on an overloaded disk.
+const SETUP_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a shim that holds its bundle open may take to say who it is: its first act.
 const IDENTITY_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest reason of `stop` that is kept.
@@ -53,6 +55,7 @@ pub struct Launcher {
     run_dir: RunDir,
     slice: Slice,
     filters: FilterPrograms,
+    setup_patience: Duration,
     /// The shim's program in sealed memory: what runs inside a sandbox can reach the file that
     /// its first process was executed from, and must not be able to overwrite it.
     program: File,
@@ -252,10 +255,18 @@ impl Launcher {
             run_dir,
             slice,
             filters,
+            setup_patience: SETUP_PATIENCE,
             program,
             children: Mutex::default(),
             burial: Mutex::default(),
         })
+    }
+
+    /// How long making a sandbox may take before it is given up as failed; a minute otherwise.
+    #[must_use]
+    pub fn with_setup_patience(mut self, patience: Duration) -> Launcher {
+        self.setup_patience = patience;
+        self
     }
 
     /// Where a sandbox stands. A shim that died without a record is cleared up after here: its

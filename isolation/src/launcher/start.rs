@@ -106,13 +106,15 @@ impl Launcher {
     }
 
     fn spawn(&self, spec: &SandboxSpec, bundle: &Bundle, errors: File) -> Result<Launched, LaunchError> {
-        let order = ShimOrder::new(
-            spec.clone(),
-            bundle.clone(),
-            self.run_dir.state(),
-            self.slice.clone(),
-            &self.filters,
-        );
+        let patience = self.setup_patience.as_millis();
+        let order = ShimOrder {
+            spec: spec.clone(),
+            bundle: bundle.clone(),
+            state_dir: self.run_dir.state(),
+            slice: self.slice.clone(),
+            setup_patience_ms: u64::try_from(patience).unwrap_or(u64::MAX),
+            filters: self.filters.0.clone(),
+        };
         let bytes = order.encode().map_err(|error| InvalidSpec {
             field: "rootfs",
             message: error.to_string(),

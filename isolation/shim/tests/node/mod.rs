@@ -88,6 +88,10 @@ impl Node {
         self.launcher = Launcher::new(config(self.folder.path())).unwrap();
     }
 
+    pub(crate) fn restart_with(&mut self, change: impl FnOnce(Launcher) -> Launcher) {
+        self.launcher = change(Launcher::new(config(self.folder.path())).unwrap());
+    }
+
     /// A spec that runs `argv` in the busybox image, with fresh folders.
     pub(crate) fn spec(&self, id: &str, argv: &[&str]) -> SandboxSpec {
         let own = self.folder.path().join(id);
