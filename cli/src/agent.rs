@@ -1,0 +1,81 @@
+//! The role `agent`: one node.
+
+use crate::config::{AgentFile, RoleArguments, only_checked, read};
+use crate::error::Failure;
+use crate::{folder, logging, ports, signals};
+use clap::Args;
+use node_agent_shell::AgentConfig;
+use node_agent_shell::images::Credentials;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
+
+/// `buildflow agent`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArguments {
+    #[command(flatten)]
+    role: RoleArguments,
+}
+
+/// `buildflow agent --config FILE`.
+pub(crate) async fn run_role(arguments: AgentArguments) -> Result<(), Failure> {
+    let file: AgentFile = read(&arguments.role.config)?;
+    if only_checked(&arguments.role, &file)? {
+        return Ok(());
+    }
+    require_root("agent")?;
+    logging::start(file.log, "info");
+    let shutdown = signals::shutdown_on_signal().map_err(|e| Failure::Internal(e.to_string()))?;
+    let config = config_of(&file)?;
+    if let Some(address) = file.metrics_listen {
+        let listener = ports::bind(address, "`metrics_listen`").await?;
+        tokio::spawn(ports::serve_agent_metrics(listener, config.metrics.clone(), shutdown.clone()));
+    }
+    run(config, shutdown).await
+}
+
+/// Runs an agent until `shutdown`.
+pub(crate) async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), Failure> {
+    node_agent_shell::run(config, shutdown).await.map_err(|e| Failure::Internal(format!("agent: {e}")))
+}
+
+/// Containers, cgroups and overlay mounts are root's.
+pub(crate) fn require_root(role: &str) -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::NotAllowed(format!("{role} needs root: it makes containers, cgroups and overlay mounts; run it with sudo")))
+}
+
+/// The agent's settings from its file.
+fn config_of(file: &AgentFile) -> Result<AgentConfig, Failure> {
+    let data = folder::prepare(&file.data)?;
+    let token = read_secret(&file.token_file)?;
+    let mut config = AgentConfig::new(file.servers.clone(), token, &data, run_folder(&data));
+    config.name.clone_from(&file.name);
+    config.capacity.cpu_millis = file.capacity.cpu_millis;
+    config.capacity.memory_bytes = file.capacity.memory_bytes;
+    config.capacity.disk_bytes = file.capacity.disk_bytes;
+    config.slots = file.capacity.slots;
+    config.labels.clone_from(&file.labels);
+    config.git.allow_file = file.file_repositories;
+    config.images.layout_dirs.clone_from(&file.images.folders);
+    config.images.insecure_registries = file.images.insecure.iter().cloned().collect();
+    for (host, credential) in &file.images.credentials {
+        let credentials = Credentials { user: credential.user.clone(), password: read_secret(&credential.password_file)? };
+        config.images.registries.insert(host.clone(), credentials);
+    }
+    Ok(config)
+}
+
+fn read_secret(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|cause| Failure::Usage(format!("{}: {cause}", path.display())))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Where the agent's bundles lie: below `/run`, one folder for each data folder, short enough for
+/// the paths of sockets in it.
+pub(crate) fn run_folder(data: &Path) -> PathBuf {
+    let digest = hex::encode(Sha256::digest(data.as_os_str().as_encoded_bytes()));
+    Path::new("/run/buildflow").join(&digest[..12])
+}

@@ -1,0 +1,22 @@
+//! The whole program on this machine: real processes, real git, real containers. Needs root; says
+//! loudly that it was skipped without.
+
+mod attacks;
+mod cluster;
+mod crashes;
+mod dev;
+mod image;
+mod leftovers;
+mod main_path;
+mod refusals;
+mod repository;
+
+/// True when containers can be started here; otherwise says on standard error what is missing.
+fn can_run(test: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    let busybox = std::path::Path::new("/bin/busybox").exists();
+    if !root || !busybox {
+        eprintln!("SKIPPED {test}: needs root ({root}) and busybox-static's /bin/busybox ({busybox})");
+    }
+    root && busybox
+}
