@@ -117,14 +117,14 @@ impl<'t> Reader<'t, '_> {
         let Some(keys) = self.keys("the file", root, Level::File, FILE_KEYS) else {
             return draft;
         };
-        if !keys.iter().any(|key| key.id == FileKey::Stages) {
+        if !keys.has(FileKey::Stages) && !keys.meant.contains(&"stages") {
             let at = self.at(root);
             self.report.add(at, || {
                 Problem::new("the file has no `stages`")
                     .help("write `stages: [{name: build, steps: [{name: compile, image: …, run: …}]}]`")
             });
         }
-        for key in keys {
+        for key in keys.known {
             self.file_key(&mut draft, &key);
         }
         draft
@@ -210,18 +210,18 @@ impl<'t> Reader<'t, '_> {
         let Some(keys) = self.keys("a stage", node, Level::Stage, STAGE_KEYS) else {
             return;
         };
-        let has = |id| keys.iter().any(|key| key.id == id);
-        if !has(StageKey::Name) {
+        let lacks = |id, name| !keys.has(id) && !keys.meant.contains(&name);
+        if lacks(StageKey::Name, "name") {
             self.report.add(at, || {
                 Problem::new("the stage has no `name`").help("write `name: build`")
             });
         }
-        if !has(StageKey::Steps) {
+        if lacks(StageKey::Steps, "steps") {
             self.report.add(at, || {
                 Problem::new("the stage has no `steps`").help("write at least one step, or remove the stage")
             });
         }
-        for key in &keys {
+        for key in &keys.known {
             match key.id {
                 StageKey::Name => {
                     if let Some(name) = self.name("the stage's `name`", key.value) {
@@ -256,7 +256,7 @@ impl<'t> Reader<'t, '_> {
             let part = self.part("a step", *item, Level::Step);
             match part.name {
                 Some(name) => self.unique("step", name, names),
-                None if part.broken => {}
+                None if part.broken || part.meant.contains(&"name") => {}
                 None => self.report.add(at, || {
                     Problem::new("the step has no `name`").help("write `name: compile`")
                 }),
@@ -500,13 +500,13 @@ fn check_whole(part: &Part<'_>, report: &mut Report<'_>) {
         Some(name) => format!("step `{}`", name.value),
         None => "the step".to_owned(),
     };
-    if part.image.is_none() {
+    if part.image.is_none() && !part.meant.contains(&"image") {
         report.add(part.at, || {
             Problem::new(format!("{step} has no `image`"))
                 .help("write it here, in a template that it extends, or in `defaults`")
         });
     }
-    if part.run.is_none() {
+    if part.run.is_none() && !part.meant.contains(&"run") {
         report.add(part.at, || {
             Problem::new(format!("{step} has no `run`")).help("write its commands, e.g. `run: make test`")
         });

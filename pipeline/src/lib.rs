@@ -7,6 +7,38 @@
 //! tables of keys make the JSON Schema ([`schema`]). [`progress`] looks at a compiled run and the
 //! records of what happened.
 //!
+//! ```
+//! let def = pipeline::compile("
+//! defaults: { image: 'docker.io/library/rust:1.95' }
+//! stages:
+//!   - name: build
+//!     steps: [{ name: compile, run: cargo build }]
+//!   - name: test
+//!     steps: [{ name: unit, run: cargo test }, { name: lint, run: cargo clippy, allow_failure: true }]
+//! ")?;
+//! assert_eq!(def.steps[1].needs, [0]);
+//!
+//! let findings = pipeline::compile("stages: [{name: s, steps: [{nmae: a, image: b, run: c}]}]").unwrap_err();
+//! assert_eq!(findings.list[0].to_string(), "1:29: `nmae` is not a key of a step (did you mean `name`?)");
+//! # Ok::<(), pipeline::Findings>(())
+//! ```
+//!
+//! # What was decided where the contract leaves room
+//! - **Texts.** Where a text is wanted, an integer or a boolean without quotes means its own
+//!   characters (`007` stays `007`); a fraction (`1.90`, `1e3`) and an empty value have to be
+//!   quoted, because another reader would change them. A number or flag never comes from quotes.
+//! - **Layers.** The step over its templates over `defaults` over the `env` of the file; `env`,
+//!   `labels` and `resources` are merged by name, everything else is taken whole. `defaults` may
+//!   hold any key of a step but `name`, also `extends` and `needs`; a template any but `name`.
+//! - **Needs** name steps of the same or an earlier stage. Without the key a step waits for the
+//!   stage just before; `needs: []` waits for nobody; a template's or the defaults' `needs` counts.
+//! - **Checkout** has depth 1 unless it says otherwise; `depth: 0` is the whole history.
+//! - **Expressions** (`${{ … }}`) are refused in every text, also in commands.
+//! - **Keys that begin with `x-`** are passed over in every mapping of ours, but not in `env` and
+//!   `labels`, whose names are the user's.
+//! - **YAML** is version 1.2 in one document: `yes` and `on` are texts, tags and directives are
+//!   refused, `<<` takes a mapping or a list of them.
+//!
 //! Not here: reading files, clocks, placement, the store. Everything is a function of its
 //! arguments, and any bytes get an answer: no input may crash it, hang it or make it grow.
 //! Everything that is wrong with a file is said at once, with line and column; only an error of

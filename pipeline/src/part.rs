@@ -40,6 +40,8 @@ pub(crate) struct Part<'t> {
     pub(crate) at: usize,
     /// A key of it was refused, so that nothing can be said about what is missing.
     pub(crate) broken: bool,
+    /// Keys that refused ones were probably meant to be.
+    pub(crate) meant: Vec<&'static str>,
     pub(crate) name: Option<At<&'t str>>,
     pub(crate) title: Option<&'t str>,
     pub(crate) extends: Option<At<&'t str>>,
@@ -71,6 +73,7 @@ impl<'t> Part<'t> {
         Self {
             at: self.at,
             broken: self.broken || base.broken,
+            meant: [self.meant, base.meant.clone()].concat(),
             name: self.name,
             title: self.title.or(base.title),
             extends: self.extends,
@@ -120,7 +123,8 @@ impl<'t> Reader<'t, '_> {
             part.broken = true;
             return part;
         };
-        for key in keys {
+        part.meant = keys.meant;
+        for key in keys.known {
             if self.step_key(&mut part, &key, level).is_none() {
                 part.broken = true;
             }
@@ -224,7 +228,7 @@ impl<'t> Reader<'t, '_> {
                 });
                 return None;
             }
-            Value::Map(_) => self.keys("`checkout`", node, Level::Checkout, CHECKOUT_KEYS)?,
+            Value::Map(_) => self.keys("`checkout`", node, Level::Checkout, CHECKOUT_KEYS)?.known,
         };
         let mut depth = Some(DEPTH_DEFAULT);
         for key in all_keys {
@@ -275,7 +279,7 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn resources(&mut self, part: &mut Part<'t>, node: NodeId) -> Option<()> {
-        let keys = self.keys("`resources`", node, Level::Resources, RESOURCE_KEYS)?;
+        let keys = self.keys("`resources`", node, Level::Resources, RESOURCE_KEYS)?.known;
         let mut whole = Some(());
         for key in keys {
             let what = &*format!("`resources.{}`", key.name);
@@ -471,7 +475,7 @@ impl<'t> Reader<'t, '_> {
         }
         let keys = self.keys(&format!("an entry of {what}"), node, Level::Entry, ENTRY_KEYS)?;
         let (mut name, mut run, mut whole) = (None, None, true);
-        for key in &keys {
+        for key in &keys.known {
             let read = match key.id {
                 EntryKey::Name => {
                     name = self
@@ -486,12 +490,7 @@ impl<'t> Reader<'t, '_> {
             };
             whole &= read.is_some();
         }
-        // A refused key may have been meant as `run`.
-        let all_known = match self.value(node) {
-            Value::Map(pairs) => pairs.iter().filter(|pair| !pair.key.starts_with("x-")).count() == keys.len(),
-            Value::List(_) | Value::Scalar(_) => false,
-        };
-        if all_known && !keys.iter().any(|key| key.id == EntryKey::Run) {
+        if !keys.has(EntryKey::Run) && !keys.meant.contains(&"run") {
             let at = self.at(node);
             self.report.add(at, || {
                 Problem::new(format!("an entry of {what} has no `run`")).help("write `{name: …, run: …}`")

@@ -29,6 +29,23 @@ pub(crate) struct Known<I> {
     pub(crate) value: NodeId,
 }
 
+/// What a mapping says.
+pub(crate) struct Keys<I> {
+    /// In the order of the file.
+    pub(crate) known: Vec<Known<I>>,
+    /// Known keys that refused ones were probably meant to be: nothing is said about their absence.
+    pub(crate) meant: Vec<&'static str>,
+}
+
+impl<I: Copy + PartialEq> Keys<I> {
+    pub(crate) fn has(&self, id: I) -> bool {
+        self.known.iter().any(|key| key.id == id)
+    }
+}
+
+/// Larger mappings are not searched for what was meant: they are no step that somebody wrote.
+const MEANT_MAX: usize = 64;
+
 pub(crate) struct Reader<'t, 'a> {
     pub(crate) tree: &'t Tree<'a>,
     pub(crate) report: Report<'a>,
@@ -52,21 +69,29 @@ impl<'t, 'a> Reader<'t, 'a> {
         node: NodeId,
         level: Level,
         table: &'static [Key<I>],
-    ) -> Option<Vec<Known<I>>> {
+    ) -> Option<Keys<I>> {
         let pairs = self.pairs(what, node)?;
-        let mut known = Vec::with_capacity(pairs.len());
+        let mut keys = Keys {
+            known: Vec::with_capacity(pairs.len().min(table.len())),
+            meant: Vec::new(),
+        };
         for pair in pairs {
             match table.iter().find(|key| key.name == pair.key) {
-                Some(key) => known.push(Known {
+                Some(key) => keys.known.push(Known {
                     id: key.id,
                     name: key.name,
                     value: pair.value,
                 }),
                 None if pair.key.starts_with("x-") => {}
-                None => self.report.add(pair.at, || refused_key(&pair.key, level, table)),
+                None => {
+                    if pairs.len() <= MEANT_MAX {
+                        keys.meant.extend(meant_by(&pair.key, table));
+                    }
+                    self.report.add(pair.at, || refused_key(&pair.key, level, table));
+                }
             }
         }
-        Some(known)
+        Some(keys)
     }
 
     /// The entries of a mapping.
@@ -312,6 +337,15 @@ fn refused_key<I: Copy>(word: &str, level: Level, table: &'static [Key<I>]) -> P
         return unknown.help(format!("did you mean `{meant}`? it is a key of {home}"));
     }
     unknown.help(format!("known keys: {}", listed(table)))
+}
+
+/// The key that a refused one was probably meant to be.
+fn meant_by<I: Copy>(word: &str, table: &'static [Key<I>]) -> Option<&'static str> {
+    if let Some((_, _, help)) = FOREIGN.iter().find(|(foreign, ..)| *foreign == word) {
+        let named = |key: &&Key<I>| help.contains(&format!("`{}`", key.name));
+        return table.iter().find(named).map(|key| key.name);
+    }
+    nearest(word, table.iter().map(|key| key.name))
 }
 
 fn listed<I: Copy>(table: &'static [Key<I>]) -> String {

@@ -350,3 +350,25 @@ backend: The service (5 steps in 3 stages)
         "{tree}"
     );
 }
+
+/// The pipeline files that come with the project.
+#[test]
+fn the_examples_compile() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let mut folders = vec![std::path::PathBuf::from(root)];
+    let mut compiled_files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "yml") {
+                let bytes = std::fs::read(&path).expect("a file");
+                let result = pipeline::compile_bytes(&bytes, pipeline::Limits::default());
+                assert!(result.is_ok(), "{}: {}", path.display(), result.expect_err("findings"));
+                compiled_files += 1;
+            }
+        }
+    }
+    assert!(compiled_files >= 1, "no example was found");
+}

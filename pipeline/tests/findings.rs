@@ -480,7 +480,10 @@ fn keys_that_nobody_knows() {
     );
     check_step(
         "run: [{cmd: x}]",
-        &["6:12: `cmd` is not a key of an entry of commands (known keys: name, run)"],
+        &[
+            "6:11: an entry of `run` has no `run` (write `{name: …, run: …}`)",
+            "6:12: `cmd` is not a key of an entry of commands (known keys: name, run)",
+        ],
     );
     let long = "z".repeat(100);
     check(
@@ -998,9 +1001,86 @@ fn all_findings_come_at_once_in_the_order_of_the_file_and_a_hundred_are_shown() 
 }
 
 #[test]
+fn a_key_that_was_meant_by_a_refused_one_is_not_called_missing() {
+    check(
+        "stages: [{nme: s, steps: [{nmae: a, container: b, script: c}, {name: d}]}]",
+        &[
+            "1:11: `nme` is not a key of a stage (did you mean `name`?)",
+            "1:28: `nmae` is not a key of a step (did you mean `name`?)",
+            "1:37: `container` is a word of GitHub (write `image`)",
+            "1:51: `script` is a word of GitLab (write `run`)",
+            "1:63: step `d` has no `image` (write it here, in a template that it extends, or in `defaults`)",
+            "1:63: step `d` has no `run` (write its commands, e.g. `run: make test`)",
+        ],
+    );
+    check(
+        "jobs: {build: {}}",
+        &["1:1: `jobs` is a word of GitHub (a job is a step here: write `stages`, each with `steps`)"],
+    );
+    check(
+        "stage: []",
+        &[
+            "1:1: `stage` is a word of GitLab (put the step below the `steps` of its stage)",
+            "1:1: the file has no `stages` (write `stages: [{name: build, steps: [{name: compile, image: …, run: …}]}]`)",
+        ],
+    );
+}
+
+#[test]
 fn what_is_taken_over_twice_is_reported_once() {
     check(
         "x-s: &s {image: I, run: r}\nstages:\n- name: s\n  steps:\n  - {<<: *s, name: a}\n  - {<<: *s, name: b}\n",
         &["1:17: `I` is not an image (the name of an image has no capital letters)"],
+    );
+}
+
+/// One line for each part of the file format that is still to come, with what works beside it.
+const WHOLE_FORMAT: &str = r#"name: backend
+include: [ci/shared.yml, { repo: team/templates, ref: 4f1c, file: rust.yml }]
+on:
+  push: { branches: [main, "release/*"], paths: ["src/**"] }
+env: { CARGO_TERM_COLOR: always }
+defaults: { timeout: 30m, retry: { max: 2, on: [infra], backoff: 5s } }
+concurrency: { group: "ci-${{ git.ref }}", queue: latest }
+notify: [{ slack: SLACK_URL, on: [failed, fixed] }]
+stages:
+  - name: build
+    steps:
+      - name: compile
+        checkout: { depth: 1, submodules: false }
+        image: rust
+        run:
+          - cargo build --release
+          - { name: strip, run: strip app, if: "git.branch == 'main'" }
+        cache:
+          - { key: "cargo-${{ hashFiles('Cargo.lock') }}", paths: [target], policy: pull-push }
+  - name: test
+    steps:
+      - name: unit
+        needs: [compile]
+        matrix: { rust: ["1.94", "1.95"] }
+        image: "docker.io/library/rust:${{ matrix.rust }}"
+        run: cargo test
+        secrets: { DB_PASSWORD: db_password }
+"#;
+
+#[test]
+fn the_whole_format_is_refused_part_by_part() {
+    let later = "is not supported yet (remove it; `buildflow schema` prints the keys that work)";
+    check(
+        WHOLE_FORMAT,
+        &[
+            &format!("2:1: `include` {later}"),
+            &format!("3:1: `on` {later}"),
+            &format!("6:27: `retry` {later}"),
+            &format!("7:1: `concurrency` {later}"),
+            &format!("8:1: `notify` {later}"),
+            &format!("13:31: `submodules` {later}"),
+            &format!("17:44: `if` {later}"),
+            &format!("18:9: `cache` {later}"),
+            &format!("24:9: `matrix` {later}"),
+            "25:40: expressions `${{ … }}` are not supported yet (commands can use the variables of the environment, such as `$BUILDFLOW_BRANCH`)",
+            &format!("27:9: `secrets` {later}"),
+        ],
     );
 }
