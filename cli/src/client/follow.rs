@@ -6,13 +6,16 @@ use super::failure::Failure;
 use super::http::{Api, Parameter};
 use super::output::Talk;
 use super::sse::{Event, Reader};
-use reqwest::Response;
+use reqwest::{Response, StatusCode};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a server may be away before it is given up: longer than its restart or upgrade.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+
+/// The server's word, instead of a stream, that a reader has seen everything.
+const NOTHING_FOLLOWS: StatusCode = StatusCode::NO_CONTENT;
 
 /// The waits between attempts to connect; the last one repeats.
 const WAITS_MS: [u64; 5] = [200, 500, 1_000, 2_000, 5_000];
@@ -71,7 +74,15 @@ impl<'a> Follow<'a> {
     /// Connects if need be, and takes what comes.
     async fn receive(&mut self) -> Result<(), Failure> {
         if self.connection.is_none() {
-            self.connection = Some((self.connect().await?, Reader::default()));
+            let response = self.connect().await?;
+            if response.status() == NOTHING_FOLLOWS {
+                self.ready.push_back(Event {
+                    event: "end".to_owned(),
+                    ..Event::default()
+                });
+                return Ok(());
+            }
+            self.connection = Some((response, Reader::default()));
         }
         let (response, reader) = self.connection.as_mut().expect("connected just now");
         let ended = || Failure::Unreachable("the server ended the stream".to_owned());

@@ -12,15 +12,19 @@ use super::progress::Interleaved;
 use super::resolve;
 use super::runs;
 use super::sse::Event;
-use api::dto::{RunChanged, RunDetail, StepChanged, StepStatus};
+use api::dto::{RunDetail, StepChanged, StepStatus};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How soon a run is looked at again that has no steps yet, or whose log has ended before it.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
+
+/// How long the changes of a run may take after its log has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Data of the event `step`.
 #[derive(Debug, Deserialize)]
@@ -69,6 +73,9 @@ impl LogEvent {
 pub(super) async fn logs(api: &Api, arguments: LogsArguments, output: &mut Output) -> Result<Exit, Failure> {
     let id = resolve::run_id(api, &arguments.run).await?;
     let step = arguments.step.as_deref();
+    if arguments.follow {
+        steps_known(api, &id).await?;
+    }
     let mut query: Vec<Parameter> = Vec::new();
     query.extend(arguments.attempt.map(|a| ("attempt", a.to_string())));
     if output.is_json() {
@@ -160,21 +167,17 @@ fn say_if_lost(ends: &StepEnds, talk: Talk) {
 pub(super) async fn follow_run(api: &Api, id: &str, output: &mut Output) -> Result<Exit, Failure> {
     let run = steps_known(api, id).await?;
     let talk = output.talk;
-    let show_logs = async {
-        if output.is_json() {
-            // Programs get the run's end only; `logs --output json` has the lines.
-            return Ok(());
-        }
+    // A broken stream of changes is no reason to stop: the log still says what happens, and the
+    // run's end is looked up below.
+    let changes = say_changes(api, id, talk);
+    if output.is_json() {
+        // Programs get the run's end only; `logs --output json` has the lines.
+        drop(changes.await);
+    } else {
         let names: Vec<String> = steps_of(&run).map(str::to_owned).collect();
         let lines = Interleaved::new(output.paint, names.iter().map(String::as_str));
-        follow_all(api, id, lines, output).await
-    };
-    let statuses = say_changes(api, id, talk);
-    let (logs, ()) = tokio::join!(show_logs, async {
-        // Without them the log still says what happens; the run's end is looked up below.
-        drop(statuses.await);
-    });
-    logs?;
+        both(follow_all(api, id, lines, output), changes).await?;
+    }
     let run = ended(api, id).await?;
     if output.is_json() {
         output.json(&run.raw)?;
@@ -182,6 +185,28 @@ pub(super) async fn follow_run(api: &Api, id: &str, output: &mut Output) -> Resu
         talk.say(&runs::summary(&run.body));
     }
     Ok(Exit::of_run(run.body.summary.status))
+}
+
+/// Runs both; the first one's end is waited for, the second one then has a moment for its last words.
+async fn both(
+    logs: impl Future<Output = Result<(), Failure>>,
+    changes: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    tokio::pin!(logs, changes);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            done = &mut logs => {
+                done?;
+                break;
+            }
+            _ = &mut changes, if !told => told = true,
+        }
+    }
+    if !told {
+        drop(tokio::time::timeout(LAST_WORDS, changes).await);
+    }
+    Ok(())
 }
 
 fn steps_of(run: &RunDetail) -> impl Iterator<Item = &str> {
@@ -235,34 +260,56 @@ async fn follow_all(api: &Api, id: &str, mut lines: Interleaved, output: &mut Ou
 /// Says what becomes of the steps, until the run's end.
 async fn say_changes(api: &Api, id: &str, talk: Talk) -> Result<(), Failure> {
     let mut events = Follow::new(api, &["runs", id, "events"], Vec::new(), talk);
+    let mut known = Known::default();
     loop {
         let event = events.next().await?;
+        // What a newer release says differently is passed over.
         match event.event.as_str() {
+            "snapshot" => {
+                if let Ok(run) = serde_json::from_str::<RunDetail>(&event.data) {
+                    known.snapshot(&run).iter().for_each(|line| talk.say(line));
+                }
+            }
             "step" => {
                 if let Ok(change) = serde_json::from_str::<StepChanged>(&event.data) {
-                    talk.say(&change_line(&change));
+                    known.change(&change).iter().for_each(|line| talk.say(line));
                 }
             }
             "end" => return Ok(()),
-            "run" => {
-                let change = serde_json::from_str::<RunChanged>(&event.data);
-                if change.is_ok_and(|c| c.status.is_terminal()) {
-                    return Ok(());
-                }
-            }
             _ => {}
         }
     }
 }
 
-fn change_line(change: &StepChanged) -> String {
-    let reason = change.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-    let attempt = if change.attempt > 1 {
-        format!(" (attempt {})", change.attempt)
-    } else {
-        String::new()
-    };
-    format!("-- {}{attempt} {}{reason}", change.step, change.status.as_str())
+/// What was said of each step, so that nothing is said twice after a lost connection.
+#[derive(Debug, Default)]
+struct Known(BTreeMap<String, (StepStatus, u32)>);
+
+impl Known {
+    fn snapshot(&mut self, run: &RunDetail) -> Vec<String> {
+        let steps = run.stages.iter().flat_map(|stage| &stage.steps);
+        let lines = steps.filter_map(|s| self.line(&s.name, s.status, s.attempt, s.reason.as_deref()));
+        lines.collect()
+    }
+
+    fn change(&mut self, change: &StepChanged) -> Option<String> {
+        self.line(&change.step, change.status, change.attempt, change.reason.as_deref())
+    }
+
+    fn line(&mut self, step: &str, status: StepStatus, attempt: u32, reason: Option<&str>) -> Option<String> {
+        let before = self.0.insert(step.to_owned(), (status, attempt));
+        let quiet = matches!(status, StepStatus::Pending | StepStatus::Queued) && attempt <= 1;
+        if before == Some((status, attempt)) || quiet {
+            return None;
+        }
+        let reason = reason.map(|r| format!(": {r}")).unwrap_or_default();
+        let attempt = if attempt > 1 {
+            format!(" (attempt {attempt})")
+        } else {
+            String::new()
+        };
+        Some(format!("-- {step}{attempt} {}{reason}", status.as_str()))
+    }
 }
 
 /// The exit code that a followed log ends with.

@@ -29,9 +29,14 @@ use arguments::{NodeCommand, PipelineCommand};
 use failure::{Exit, Failure};
 use http::Api;
 use output::Output;
+use std::time::Duration;
+
+/// How long an interrupted verb may take to end by itself.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
 
 /// Runs one verb; what it has to say is said. Answers the exit code.
 pub(crate) async fn execute(command: ClientCommand, global: GlobalOptions) -> u8 {
+    tokio::spawn(end_after_interrupt());
     let mut output = Output::of_process(global.output);
     let done = tokio::select! {
         done = dispatch(command, &global, &mut output) => done,
@@ -44,6 +49,14 @@ pub(crate) async fn execute(command: ClientCommand, global: GlobalOptions) -> u8
             failure.tell();
             failure.exit().code()
         }
+    }
+}
+
+/// Whoever reads our output may have stopped reading; then no write returns, and nothing is told.
+async fn end_after_interrupt() {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        tokio::time::sleep(INTERRUPT_GRACE).await;
+        std::process::exit(Exit::Interrupted.code().into());
     }
 }
 

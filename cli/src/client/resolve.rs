@@ -3,7 +3,7 @@
 use super::arguments::{PipelineName, RunName};
 use super::failure::Failure;
 use super::http::{Api, Parameter};
-use api::dto::{Pipeline, PipelineList, RunList, RunSummary};
+use api::dto::{Pipeline, PipelineList, RunDetail, RunList, RunSummary};
 use std::path::Path;
 use std::process::Command;
 
@@ -29,19 +29,9 @@ pub(super) async fn run_id(api: &Api, name: &RunName) -> Result<String, Failure>
 }
 
 async fn by_number(api: &Api, pipeline: &PipelineName, number: u64) -> Result<String, Failure> {
-    let path = ["pipelines", &pipeline.team, &pipeline.name, "runs"];
-    let mut pages = RunPages::new(api, &path, Vec::new());
-    while let Some(page) = pages.next().await? {
-        for run in page {
-            match run.number {
-                Some(n) if n == number => return Ok(run.run_id),
-                // Newest first: it cannot come any more.
-                Some(n) if n < number => return Err(no_run(&format!("{pipeline}#{number}"))),
-                Some(_) | None => {}
-            }
-        }
-    }
-    Err(no_run(&format!("{pipeline}#{number}")))
+    let path = ["pipelines", &pipeline.team, &pipeline.name, "runs", &number.to_string()];
+    let run = api.get::<RunDetail>(&path, &[]).await?.body;
+    Ok(run.summary.run_id)
 }
 
 async fn by_prefix(api: &Api, prefix: &str) -> Result<String, Failure> {
@@ -52,12 +42,17 @@ async fn by_prefix(api: &Api, prefix: &str) -> Result<String, Failure> {
     }
     let mut found: Vec<RunSummary> = Vec::new();
     let mut searched = 0;
-    let mut pages = RunPages::new(api, &["runs"], Vec::new());
-    while let Some(page) = pages.next().await?
-        && searched < SEARCHED_MAX
-    {
-        searched += page.len();
-        found.extend(page.into_iter().filter(|r| r.run_id.starts_with(prefix)));
+    let mut cursor: Option<String> = None;
+    while searched < SEARCHED_MAX {
+        let mut query: Vec<Parameter> = vec![("limit", PAGE.to_owned())];
+        query.extend(cursor.take().map(|c| ("cursor", c)));
+        let page: RunList = api.get(&["runs"], &query).await?.body;
+        searched += page.runs.len();
+        found.extend(page.runs.into_iter().filter(|r| r.run_id.starts_with(prefix)));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
     }
     match found.as_slice() {
         [] => Err(no_run(prefix)),
@@ -77,40 +72,6 @@ fn no_run(name: &str) -> Failure {
     Failure::Usage(format!(
         "there is no run `{name}`; `buildflow runs` lists those that are there"
     ))
-}
-
-/// Pages of runs, newest first.
-pub(super) struct RunPages<'a> {
-    api: &'a Api,
-    path: Vec<&'a str>,
-    query: Vec<Parameter>,
-    cursor: Option<String>,
-    ended: bool,
-}
-
-impl<'a> RunPages<'a> {
-    pub(super) fn new(api: &'a Api, path: &[&'a str], query: Vec<Parameter>) -> Self {
-        Self {
-            api,
-            path: path.to_vec(),
-            query,
-            cursor: None,
-            ended: false,
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<Vec<RunSummary>>, Failure> {
-        if self.ended {
-            return Ok(None);
-        }
-        let mut query = self.query.clone();
-        query.push(("limit", PAGE.to_owned()));
-        query.extend(self.cursor.take().map(|c| ("cursor", c)));
-        let page: RunList = self.api.get(&self.path, &query).await?.body;
-        self.ended = page.next_cursor.is_none();
-        self.cursor = page.next_cursor;
-        Ok(Some(page.runs))
-    }
 }
 
 /// All pipelines, as they came and as what they mean.

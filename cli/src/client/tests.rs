@@ -78,6 +78,8 @@ async fn buildflow_at(addr: &str, line: &[&str]) -> Ran {
 #[derive(Clone, Default)]
 struct Fake {
     asked: Arc<Mutex<Vec<String>>>,
+    /// The `Last-Event-ID` of each connection to the run's changes.
+    changes_asked: Arc<Mutex<Vec<Option<String>>>>,
     /// The status of the run, each time it is looked at; the last one repeats.
     statuses: Arc<Mutex<VecDeque<&'static str>>>,
     /// The bodies of log streams, one for each connection.
@@ -106,11 +108,9 @@ impl Fake {
                 "/api/v1/pipelines/{team}/{pipeline}/runs",
                 post(create_run).get(list_runs),
             )
+            .route("/api/v1/pipelines/{team}/{pipeline}/runs/{number}", get(show_numbered))
             .route("/api/v1/runs/{run}", get(show_run))
-            .route(
-                "/api/v1/runs/{run}/events",
-                get(|| async { sse("event: end\ndata: {}\n\n") }),
-            )
+            .route("/api/v1/runs/{run}/events", get(changes))
             .route("/api/v1/runs/{run}/logs", get(log))
             .route("/api/v1/runs/{run}/steps/{step}/logs", get(log))
             .route(
@@ -196,6 +196,30 @@ async fn show_run(State(fake): State<Fake>, Path(run): Path<String>) -> Response
         statuses.front().copied()
     };
     Json(run_detail(status.unwrap_or("success"))).into_response()
+}
+
+async fn show_numbered(state: State<Fake>, Path((_, _, number)): Path<(String, String, u64)>) -> Response {
+    let run = if number == 12 {
+        RUN.to_owned()
+    } else {
+        format!("default/backend#{number}")
+    };
+    show_run(state, Path(run)).await
+}
+
+/// Once as a snapshot that breaks off; who comes back is told that nothing follows.
+async fn changes(State(fake): State<Fake>, headers: HeaderMap) -> Response {
+    let last = headers
+        .get("last-event-id")
+        .map(|v| v.to_str().expect("text").to_owned());
+    fake.changes_asked.lock().expect("no panic").push(last.clone());
+    match last {
+        None => sse(&format!(
+            "id: 7\nevent: snapshot\ndata: {}\n\nevent: st",
+            run_detail("running")
+        )),
+        Some(_) => StatusCode::NO_CONTENT.into_response(),
+    }
 }
 
 fn sse(body: &str) -> Response {
@@ -368,7 +392,22 @@ async fn a_followed_run_survives_lost_connections_and_gives_its_exit_code() {
             format!("{path} from Some(\"A\")"),
         ];
         assert_eq!(fake.asked()[1..], expected, "what was read is not asked for again");
+        let changes = fake.changes_asked.lock().expect("no panic").clone();
+        assert_eq!(
+            changes,
+            [None, Some("7".to_owned())],
+            "and it stops when nothing follows"
+        );
     }
+}
+
+#[tokio::test]
+async fn a_followed_run_as_json_is_its_end() {
+    let fake = Fake::with(&["running", "running", "failed"], &[]);
+    let ran = fake
+        .run(&["run", "--pipeline", "backend", "--follow", "--output", "json"])
+        .await;
+    assert_eq!((ran.code, ran.json()), (1, run_detail("failed")));
 }
 
 #[tokio::test]
