@@ -96,3 +96,85 @@ pub(crate) fn cwd(def: &StepDef) -> String {
         .collect();
     format!("/{}", parts.join("/"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_orders::{step_def, work};
+
+    fn of(env: &[(String, String)], name: &str) -> Option<String> {
+        let found: Vec<&String> = env.iter().filter(|(n, _)| n == name).map(|(_, v)| v).collect();
+        assert!(found.len() <= 1, "{name} is there {} times", found.len());
+        found.first().map(|value| (*value).clone())
+    }
+
+    #[test]
+    fn the_contract_s_names_are_there() {
+        let env = environment(&work(step_def(), "refs/heads/main", &[]), &[]);
+        let expected = [
+            ("CI", "true"),
+            ("BUILDFLOW", "true"),
+            ("BUILDFLOW_RUN_ID", "01jd"),
+            ("BUILDFLOW_RUN_NUMBER", "12"),
+            ("BUILDFLOW_PIPELINE", "app"),
+            ("BUILDFLOW_TEAM", "default"),
+            ("BUILDFLOW_STAGE", "test"),
+            ("BUILDFLOW_STEP", "unit_test"),
+            ("BUILDFLOW_ATTEMPT", "2"),
+            ("BUILDFLOW_IDEMPOTENCY_KEY", "01jd-unit_test"),
+            ("BUILDFLOW_BRANCH", "main"),
+            ("BUILDFLOW_TAG", ""),
+            ("BUILDFLOW_COMMIT", "c0ffee"),
+            ("BUILDFLOW_REF", "refs/heads/main"),
+            ("BUILDFLOW_EVENT", "push"),
+            ("BUILDFLOW_CPUS", "2"),
+            ("PATH", PATH),
+        ];
+        for (name, value) in expected {
+            assert_eq!(of(&env, name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(env.len(), expected.len());
+    }
+
+    #[test]
+    fn the_later_one_wins() {
+        let mut def = step_def();
+        def.env = [("A", "step"), ("B", "step"), ("CI", "no")]
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .into();
+        let image = ["A=image", "C=image=x", "PATH=/opt/bin", "=odd", "odd"].map(str::to_owned);
+        let env = environment(&work(def, "refs/tags/v1", &[("B", "run")]), &image);
+        let expected = [
+            ("A", "step"),
+            ("B", "run"),
+            ("C", "image=x"),
+            ("PATH", "/opt/bin"),
+            ("CI", "true"),
+            ("BUILDFLOW_TAG", "v1"),
+            ("BUILDFLOW_BRANCH", ""),
+        ];
+        for (name, value) in expected {
+            assert_eq!(of(&env, name).as_deref(), Some(value), "{name}");
+        }
+        assert!(env.iter().all(|(name, _)| !name.is_empty() && name != "odd"));
+    }
+
+    #[test]
+    fn names_and_folders_fit_the_container() {
+        assert_eq!(hostname(&step_def()), "unit-test");
+        let cases = [
+            (".", "/workspace"),
+            ("", "/workspace"),
+            ("./a//b/", "/workspace/a/b"),
+            ("/opt/x", "/opt/x"),
+            ("/", "/"),
+        ];
+        for (given, expected) in cases {
+            let def = StepDef {
+                working_directory: given.to_owned(),
+                ..step_def()
+            };
+            assert_eq!(cwd(&def), expected);
+        }
+    }
+}

@@ -132,3 +132,78 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
         .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_orders::{step_def, work};
+    use model::Fence;
+
+    fn entry(alloc: &str) -> Entry {
+        Entry {
+            order: Order {
+                alloc: AllocId::new(alloc).unwrap(),
+                fence: Fence { epoch: 1, counter: 2 },
+                stop: None,
+                work: Box::new(work(step_def(), "refs/heads/main", &[])),
+            },
+            boot_id: "b".to_owned(),
+            progress: Progress::Accepted,
+        }
+    }
+
+    fn journal(folder: &Path) -> Journal {
+        std::fs::create_dir_all(folder.join("journal")).unwrap();
+        Journal::new(folder.join("journal"), folder.join("reserve"))
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_what_was_removed_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(folder.path());
+        let mut first = entry("01jd-0-1-1");
+        journal.write(&first).unwrap();
+        journal.write(&entry("01jd-1-1-1")).unwrap();
+        first.progress = Progress::Running {
+            started_ms: 5,
+            phases: Vec::new(),
+        };
+        journal.write(&first).unwrap();
+        journal.remove(&AllocId::new("01jd-1-1-1").unwrap()).unwrap();
+        journal.remove(&AllocId::new("01jd-1-1-1").unwrap()).unwrap();
+        match journal.read_all().unwrap().as_slice() {
+            [Read::Entry(read)] => assert_eq!(**read, first),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_damaged_entry_still_names_its_allocation_and_fence() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(folder.path());
+        let whole = serde_json::to_vec(&entry("01jd-1-1-1")).unwrap();
+        let cases: [&[u8]; 4] = [b"", b"{", &whole[..whole.len() / 2], &whole];
+        for damaged in cases {
+            std::fs::write(folder.path().join("journal/01jd-7-3-9.json"), damaged).unwrap();
+            match journal.read_all().unwrap().as_slice() {
+                [Read::Damaged { entry, message }] => {
+                    assert_eq!(entry.order.alloc.as_str(), "01jd-7-3-9");
+                    assert_eq!(entry.order.fence, Fence { epoch: 3, counter: 9 });
+                    assert!(message.contains("01jd-7-3-9.json is damaged"), "{message}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_are_not_ours_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal(folder.path());
+        for name in ["01jd-0-1-1.tmp", "x y.json", "README"] {
+            std::fs::write(folder.path().join("journal").join(name), "x").unwrap();
+        }
+        assert!(journal.read_all().unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(folder.path().join("journal")).unwrap().count(), 0);
+    }
+}

@@ -26,6 +26,8 @@ mod readable;
 mod sandboxes;
 mod script;
 mod session;
+#[cfg(test)]
+mod test_orders;
 mod trash;
 mod wire_form;
 

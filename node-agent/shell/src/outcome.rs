@@ -97,3 +97,98 @@ fn disk_full(message: &str) -> Outcome {
 fn failed(cause: StartFailure, message: String) -> Outcome {
     Outcome::StartFailed { cause, message }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_orders::step_def;
+
+    fn record(end: End, killed_by_us: Option<KilledBy>, oom_kills: u64) -> ExitRecord {
+        ExitRecord {
+            started_ms: Some(1),
+            ended_ms: 2,
+            end,
+            killed_by_us,
+            oom_kills,
+            log_bytes: 3,
+            log_truncated: false,
+            usage: isolation::Usage::default(),
+        }
+    }
+
+    fn stopped() -> Option<KilledBy> {
+        Some(KilledBy::Stopped {
+            reason: CANCELLED.to_owned(),
+        })
+    }
+
+    #[test]
+    fn every_end_has_its_outcome() {
+        let oom = Outcome::OutOfMemory { limit_bytes: 64 << 20 };
+        let late = Outcome::TimedOut { timeout_ms: 90_000 };
+        let exited = |code| Outcome::Exited { code };
+        let killed = Outcome::Signaled { signal: 9 };
+        let cases = [
+            (End::Exited { code: 0 }, None, 0, exited(0)),
+            (End::Exited { code: 3 }, None, 1, exited(3)),
+            (End::Exited { code: 137 }, None, 0, exited(137)),
+            (End::Exited { code: 137 }, None, 1, oom.clone()),
+            (End::Signaled { signal: 9 }, None, 1, oom),
+            (End::Signaled { signal: 9 }, None, 0, killed),
+            (End::Signaled { signal: 11 }, None, 1, Outcome::Signaled { signal: 11 }),
+            (End::Signaled { signal: 9 }, Some(KilledBy::Timeout), 0, late.clone()),
+            (End::Exited { code: 0 }, Some(KilledBy::Timeout), 0, late),
+            (End::Exited { code: 143 }, stopped(), 0, Outcome::Cancelled),
+        ];
+        for (end, killed, oom_kills, expected) in cases {
+            let record = record(end, killed, oom_kills);
+            assert_eq!(outcome(&record, &step_def()), expected, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_started_says_why_and_how_to_mend_it() {
+        let node = |message: &str| End::SandboxFailed {
+            message: message.to_owned(),
+        };
+        let cases = [
+            (
+                End::SpecRefused {
+                    message: "no user `x`".to_owned(),
+                },
+                StartFailure::Spec,
+                "no user `x`",
+            ),
+            (node("overlay"), StartFailure::Sandbox, "see the agent's log"),
+            (
+                node("write: No space left on device"),
+                StartFailure::Disk,
+                "free some space",
+            ),
+        ];
+        for (end, expected, part) in cases {
+            match outcome(&record(end, None, 0), &step_def()) {
+                Outcome::StartFailed { cause, message } => {
+                    assert_eq!(cause, expected);
+                    assert!(message.contains(part), "{message}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(
+            outcome(&record(End::ShimDied, None, 0), &step_def()),
+            Outcome::Lost { .. }
+        ));
+        let full = LaunchError::Io {
+            what: "bundle".to_owned(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        let cause = |e: &LaunchError| match not_launched(e) {
+            Outcome::StartFailed { cause, .. } => cause,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(cause(&full), StartFailure::Disk);
+        let id = "x".to_owned();
+        assert_eq!(cause(&LaunchError::Exists { id }), StartFailure::Sandbox);
+    }
+}

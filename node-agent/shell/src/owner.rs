@@ -82,3 +82,63 @@ fn read_below(root: &Path, path: &str) -> Option<String> {
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn layer(root: &Path, passwd: &str, group: &str) -> PathBuf {
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        std::fs::write(root.join("etc/passwd"), passwd).unwrap();
+        std::fs::write(root.join("etc/group"), group).unwrap();
+        root.to_owned()
+    }
+
+    #[test]
+    fn users_are_found_by_name_and_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let passwd = "root:x:0:0::/root:/bin/sh\nnoise\nbuild:x:1000:1001::/home/build:/bin/sh\n";
+        let image = layer(&folder.path().join("a"), passwd, "wheel:x:10:\nbuild:x:1001:build\n");
+        let lowers = [folder.path().join("absent"), image];
+        let cases = [
+            ("", (0, 0)),
+            ("root", (0, 0)),
+            ("build", (1000, 1001)),
+            ("1000", (1000, 1001)),
+            ("77", (77, 0)),
+            ("build:wheel", (1000, 10)),
+            ("build:5", (1000, 5)),
+            ("5:6", (5, 6)),
+            ("nobody-here", (0, 0)),
+        ];
+        for (user, expected) in cases {
+            assert_eq!(look_up(user, &lowers), expected, "{user}");
+        }
+    }
+
+    #[test]
+    fn the_topmost_layer_s_file_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let above = layer(&folder.path().join("a"), "app:x:5:5::/:/bin/sh\n", "");
+        let below = layer(&folder.path().join("b"), "app:x:9:9::/:/bin/sh\n", "");
+        assert_eq!(look_up("app", &[above, below]), (5, 5));
+    }
+
+    #[test]
+    fn a_link_does_not_lead_out_of_the_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = layer(&folder.path().join("outside"), "app:x:666:666::/:/bin/sh\n", "");
+        for target in [outside.join("etc/passwd"), PathBuf::from("../../outside/etc/passwd")] {
+            let image = folder.path().join("image");
+            std::fs::create_dir_all(image.join("etc")).unwrap();
+            symlink(&target, image.join("etc/passwd")).unwrap();
+            assert!(
+                std::fs::read_to_string(image.join("etc/passwd")).is_ok(),
+                "the trap works"
+            );
+            assert_eq!(look_up("app", std::slice::from_ref(&image)), (0, 0));
+            std::fs::remove_file(image.join("etc/passwd")).unwrap();
+        }
+    }
+}

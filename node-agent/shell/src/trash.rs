@@ -137,3 +137,46 @@ fn is_folder(folder: &Dir, name: &CStr, kind: Option<Type>) -> bool {
             .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_are_removed_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, outside) = (folder.path().join("trash"), folder.path().join("outside"));
+        for path in [&root, &outside, &folder.path().join("tree/a/b")] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        std::fs::write(outside.join("kept"), "x").unwrap();
+        symlink(&outside, folder.path().join("tree/a/link")).unwrap();
+        symlink(outside.join("kept"), folder.path().join("tree/file-link")).unwrap();
+        std::fs::write(folder.path().join("tree/a/b/file"), "x").unwrap();
+        let trash = Trash::new(root.clone());
+        trash.discard(&folder.path().join("tree")).unwrap();
+        trash.discard(&folder.path().join("absent")).unwrap();
+        assert!(!folder.path().join("tree").exists());
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 1);
+        trash.empty().unwrap();
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+        assert!(outside.join("kept").exists());
+    }
+
+    #[test]
+    fn a_tree_deeper_than_any_stack_is_removed() {
+        const DEPTH: usize = 3_000;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("trash");
+        std::fs::create_dir_all(root.join("deep")).unwrap();
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut at = Dir::open(&root.join("deep"), flags, Mode::empty()).unwrap();
+        for _ in 0..DEPTH {
+            nix::sys::stat::mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            at = Dir::openat(&at, "d", flags, Mode::empty()).unwrap();
+        }
+        Trash::new(root.clone()).empty().unwrap();
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    }
+}

@@ -104,3 +104,92 @@ pub(crate) fn observed_state(word: &str) -> Result<model::ObservedState, String>
 fn agent_message(message: v1::agent_message::Message) -> v1::AgentMessage {
     v1::AgentMessage { message: Some(message) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_orders::{source, step_def};
+
+    fn message() -> v1::Order {
+        v1::Order {
+            alloc_id: "01jd-3-1-2".to_owned(),
+            fence: Some(v1::Fence { epoch: 1, counter: 2 }),
+            run_id: "01jd".to_owned(),
+            run_number: 12,
+            team: "default".to_owned(),
+            pipeline: "app".to_owned(),
+            step: 3,
+            attempt: 2,
+            stop: String::new(),
+            step_def_json: serde_json::to_string(&step_def()).unwrap(),
+            source_json: serde_json::to_string(&source("refs/heads/main")).unwrap(),
+            variables: std::iter::once(("A".to_owned(), "1".to_owned())).collect(),
+            stage: "test".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_order_is_read_whole() {
+        let order = order(message()).unwrap();
+        let expected = crate::test_orders::work(step_def(), "refs/heads/main", &[("A", "1")]);
+        assert_eq!(*order.work, expected);
+        assert_eq!((order.stop, order.fence), (None, Fence { epoch: 1, counter: 2 }));
+    }
+
+    #[test]
+    fn any_word_for_a_stop_stops() {
+        for word in ["cancelled", "\"cancelled\"", "a-newer-reason"] {
+            let stop = word.to_owned();
+            assert_eq!(
+                order(v1::Order { stop, ..message() }).unwrap().stop,
+                Some(Stop::Cancelled)
+            );
+        }
+    }
+
+    #[test]
+    fn an_order_that_cannot_be_read_says_what_is_wrong() {
+        let text = "{\"name\": 5}".to_owned();
+        let cases = [
+            (
+                "run_id",
+                v1::Order {
+                    run_id: "../x".to_owned(),
+                    ..message()
+                },
+            ),
+            (
+                "team",
+                v1::Order {
+                    team: String::new(),
+                    ..message()
+                },
+            ),
+            (
+                "step_def_json",
+                v1::Order {
+                    step_def_json: text.clone(),
+                    ..message()
+                },
+            ),
+            (
+                "source_json",
+                v1::Order {
+                    source_json: text,
+                    ..message()
+                },
+            ),
+        ];
+        for (part, message) in cases {
+            match *order(message).unwrap().work {
+                Work::Unreadable { message } => assert!(message.contains(part), "{message}"),
+                Work::Step { .. } => panic!("{part} was read"),
+            }
+        }
+        let nameless = v1::Order {
+            alloc_id: "../../etc".to_owned(),
+            ..message()
+        };
+        assert!(order(nameless).is_err());
+    }
+}
