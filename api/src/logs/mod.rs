@@ -35,6 +35,8 @@ mod reader;
 mod rest;
 mod tail;
 mod tape;
+#[cfg(test)]
+mod tests;
 
 pub use board::{Board, Reply};
 pub use feed::{Feeds, Picture, StepLog};
