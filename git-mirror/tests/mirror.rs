@@ -1,5 +1,7 @@
 //! What a mirror answers, over real repositories on this disk.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod harness;
 
 use git_mirror::{Export, GitError, GitSettings, Mirrors, RefSpec};

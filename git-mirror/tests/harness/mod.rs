@@ -1,6 +1,8 @@
 //! Real repositories for the tests, made by the real `git` in an environment of its own, and a
 //! `git` that notes each time it is started.
 
+#![allow(dead_code, reason = "each test program uses its own part of it")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
