@@ -302,7 +302,11 @@ impl<'t> Assembly<'_, 't> {
                 && circle.iter().min() == Some(&number)
             {
                 report.add(extends.at, || {
-                    let names: Vec<&str> = circle.iter().map(|n| self.draft.templates[*n].name.value).collect();
+                    let names: Vec<String> = circle
+                        .iter()
+                        .map(|n| shown(self.draft.templates[*n].name.value))
+                        .collect();
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
                     Problem::new(format!(
                         "templates extend each other in a circle: {}",
                         circle_text(&names)
@@ -319,7 +323,7 @@ impl<'t> Assembly<'_, 't> {
             report.add(extends.at, || {
                 let problem = Problem::new(format!("no template is named `{}`", shown(extends.value)));
                 match nearest(extends.value, self.index.keys().copied()) {
-                    Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+                    Some(meant) => problem.help(format!("did you mean `{}`?", shown(meant))),
                     None => problem.help("define it under `templates`"),
                 }
             });

@@ -12,7 +12,7 @@ use crate::keys::{
 use crate::limits::Limits;
 use crate::report::{Problem, Report};
 use crate::suggest::nearest;
-use crate::syntax::{expression_refused, shown};
+use crate::syntax::{expression_refused, shown, steers};
 use crate::tree::{Kind, NodeId, Pair, Scalar, Tree, Value};
 
 /// A value and the byte offset where it stands.
@@ -157,9 +157,6 @@ impl<'t, 'a> Reader<'t, 'a> {
     pub(crate) fn line(&mut self, what: &str, node: NodeId, max: usize) -> Option<At<&'t str>> {
         let text = self.text(what, node)?;
         let length = text.value.chars().take(max + 1).count();
-        let steers = |c: char| {
-            c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        };
         if length == 0 || length > max {
             self.report.add(text.at, || {
                 Problem::new(format!("{what} must have 1 to {max} characters"))

@@ -9,13 +9,18 @@ use granit_parser::{ErrorKind, ScanError};
 /// Characters of a user's text that are shown in a message.
 const SHOWN_MAX: usize = 60;
 
+/// True for characters that end a line, or move a cursor, or turn the direction of writing.
+pub(crate) fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A user's text as it may stand in a message: short, on one line, nothing that moves a cursor.
 pub(crate) fn shown(text: &str) -> String {
     let mut out: String = text
         .chars()
         .take(SHOWN_MAX)
         .flat_map(|c| {
-            let escaped = c.is_control() || c == '\u{2028}' || c == '\u{2029}';
+            let escaped = steers(c);
             let plain = (!escaped).then_some(c);
             let code = escaped.then(|| c.escape_default()).into_iter().flatten();
             plain.into_iter().chain(code)

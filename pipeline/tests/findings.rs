@@ -487,13 +487,14 @@ fn keys_that_nobody_knows() {
     );
     let long = "z".repeat(100);
     check(
-        &minimal(&format!("? {long}\n: 1\n\"a\\nb\": 2")),
+        &minimal(&format!("? {long}\n: 1\n\"a\\nb\": 2\n\"a\\u202eb\": 3")),
         &[
             &format!(
                 "1:3: `{}…` is not a key of a pipeline file (known keys: name, title, env, templates, defaults, stages)",
                 &long[..60]
             ),
             "3:1: `a\\nb` is not a key of a pipeline file (known keys: name, title, env, templates, defaults, stages)",
+            "4:1: `a\\u{202e}b` is not a key of a pipeline file (known keys: name, title, env, templates, defaults, stages)",
         ],
     );
 }
@@ -972,6 +973,15 @@ fn templates_and_defaults() {
             "1:43: templates extend each other in a circle: b -> c -> b (remove one of these `extends`)",
             "1:77: templates extend each other in a circle: d -> d (remove one of these `extends`)",
             "1:94: no template is named `zzz` (define it under `templates`)",
+        ],
+    );
+    // Names that are refused are shown without what would steer a terminal.
+    let legal = "1 to 63 of the characters `a-z`, `0-9`, `.`, `_` and `-`, the first a letter or digit; free text goes into `title`";
+    check(
+        &minimal("templates: {\"r\\tust\": {}, a: {extends: rust}}"),
+        &[
+            &format!("1:13: the template's name `r\\tust` is not a legal name ({legal})"),
+            "1:40: no template is named `rust` (did you mean `r\\tust`?)",
         ],
     );
     // A template that is in error says nothing about the steps that take it over.
