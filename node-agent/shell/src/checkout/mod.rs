@@ -3,6 +3,9 @@
 //!
 //! Not here: how git is asked (crate `git-mirror`), mounting, the step's private upper layer.
 
+#[cfg(test)]
+mod tests;
+
 use crate::images::shelf::{Lease, Shelf, ShelfSettings, Size, measure};
 use git_mirror::{Export, GitError, Mirrors};
 use sha2::{Digest, Sha256};

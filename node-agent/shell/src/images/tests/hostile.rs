@@ -43,35 +43,22 @@ impl Victim {
     }
 }
 
-#[tokio::test]
-async fn hostile_entries_are_refused_by_name() {
-    if !root_or_skip("hostile_entries_are_refused_by_name") {
-        return;
-    }
-    let victim = Victim::new();
-    let (target, file) = (victim.path(), format!("{}/file", victim.path()));
-    let long = "n".repeat(5_000);
-    let part = "p".repeat(256);
-    let device = |kind| Layer::new().entry(kind, "dev/sda", "", b"", |h| h.set_device_major(8).unwrap());
-    let cases: Vec<(&str, Layer, &str)> = vec![
-        ("a character device", device(b'3'), "device"),
-        ("a block device", device(b'4'), "device"),
-        (
-            "a whiteout made by hand",
-            Layer::new().entry(b'3', "x", "", b"", |_| {}),
-            "device",
-        ),
+/// What it is, the layer, and a word of the refusal.
+type Case = (&'static str, Layer, &'static str);
+
+fn hostile_links(target: &str, file: &str) -> Vec<Case> {
+    vec![
         ("dot dot", Layer::new().file("a/../../x", "x"), "`..`"),
         ("dot dot alone", Layer::new().folder(".."), "`..`"),
-        ("an absolute name", Layer::new().file(&file, "x"), "absolute"),
+        ("an absolute name", Layer::new().file(file, "x"), "absolute"),
         (
             "through a link",
-            Layer::new().symlink("l", &target).file("l/file", "x"),
+            Layer::new().symlink("l", target).file("l/file", "x"),
             "symbolic link",
         ),
         (
             "through a link by a folder",
-            Layer::new().symlink("l", &target).folder("l/new/deep"),
+            Layer::new().symlink("l", target).folder("l/new/deep"),
             "symbolic link",
         ),
         (
@@ -87,11 +74,11 @@ async fn hostile_entries_are_refused_by_name() {
             Layer::new().file("f", "x").file("f/x", "x"),
             "not a folder",
         ),
-        ("a hard link outside", Layer::new().hard_link("h", &file), "absolute"),
+        ("a hard link outside", Layer::new().hard_link("h", file), "absolute"),
         ("a hard link up", Layer::new().hard_link("h", "../../x"), "`..`"),
         (
             "a hard link through a link",
-            Layer::new().symlink("l", &target).hard_link("h", "l/file"),
+            Layer::new().symlink("l", target).hard_link("h", "l/file"),
             "symbolic link",
         ),
         (
@@ -114,6 +101,21 @@ async fn hostile_entries_are_refused_by_name() {
             Layer::new().hard_link("h", "."),
             "root folder",
         ),
+    ]
+}
+
+fn hostile_names(target: &str) -> Vec<Case> {
+    let long = "n".repeat(5_000);
+    let part = "p".repeat(256);
+    let device = |kind| Layer::new().entry(kind, "dev/sda", "", b"", |h| h.set_device_major(8).unwrap());
+    vec![
+        ("a character device", device(b'3'), "device"),
+        ("a block device", device(b'4'), "device"),
+        (
+            "a whiteout made by hand",
+            Layer::new().entry(b'3', "x", "", b"", |_| {}),
+            "device",
+        ),
         (
             "a whiteout of dot dot",
             Layer::new().file(".wh...", ""),
@@ -126,21 +128,21 @@ async fn hostile_entries_are_refused_by_name() {
         ),
         (
             "a whiteout through a link",
-            Layer::new().symlink("l", &target).file("l/.wh.file", ""),
+            Layer::new().symlink("l", target).file("l/.wh.file", ""),
             "symbolic link",
         ),
         (
             "opaque through a link",
-            Layer::new().symlink("l", &target).file("l/.wh..wh..opq", ""),
+            Layer::new().symlink("l", target).file("l/.wh..wh..opq", ""),
             "symbolic link",
         ),
         (
             "a full folder replaced",
-            Layer::new().file("d/x", "").symlink("d", &target),
+            Layer::new().file("d/x", "").symlink("d", target),
             "not empty",
         ),
         ("a file for the root", Layer::new().file("./", "x"), "root folder"),
-        ("a link for the root", Layer::new().symlink(".", &target), "root folder"),
+        ("a link for the root", Layer::new().symlink(".", target), "root folder"),
         (
             "a long name",
             Layer::new().pax(&[("path", long.as_bytes())]).file("s", ""),
@@ -172,7 +174,17 @@ async fn hostile_entries_are_refused_by_name() {
             Layer::new().pax(&[("gid", b"4294967295")]).file("s", ""),
             "owner",
         ),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn hostile_entries_are_refused_by_name() {
+    if !root_or_skip("hostile_entries_are_refused_by_name") {
+        return;
+    }
+    let victim = Victim::new();
+    let (target, file) = (victim.path(), format!("{}/file", victim.path()));
+    let cases = hostile_links(&target, &file).into_iter().chain(hostile_names(&target));
     let node = node();
     for (n, (case, layer, why)) in cases.into_iter().enumerate() {
         let name = format!("img{n}");
@@ -220,13 +232,15 @@ async fn a_file_that_replaces_a_link_stays_inside() {
     victim.assert_untouched("replaced links");
 }
 
+type Damage = fn(&Path);
+
 #[tokio::test]
 async fn damaged_layers_are_never_used() {
     if !root_or_skip("damaged_layers_are_never_used") {
         return;
     }
     let tar = Layer::new().file("a", &"some text ".repeat(1000)).done();
-    let damage: [(&str, fn(&Path)); 4] = [
+    let damage: [(&str, Damage); 4] = [
         ("changed", |blob| {
             let mut bytes = std::fs::read(blob).unwrap();
             let middle = bytes.len() / 2;

@@ -154,7 +154,18 @@ async fn whiteouts_become_overlays_own() {
         "{names:?}"
     );
 
-    // The kernel agrees.
+    let Some(found) = seen_through_overlay(
+        &node,
+        &image,
+        &["gone", "dir/old", "dir/new", "kept", "both/old", "both/new", "same"],
+    ) else {
+        return;
+    };
+    assert_eq!(found, ["dir/new", "kept", "both/new", "same"], "the kernel agrees");
+}
+
+/// Which of the paths a mount of the image shows; `None`, said loudly, when it cannot be mounted.
+fn seen_through_overlay<'a>(node: &Node, image: &crate::images::ReadyImage, paths: &[&'a str]) -> Option<Vec<&'a str>> {
     let merged = node.home.path().join("merged");
     std::fs::create_dir(&merged).unwrap();
     let lowers = image
@@ -163,24 +174,16 @@ async fn whiteouts_become_overlays_own() {
         .map(|l| l.display().to_string())
         .collect::<Vec<_>>()
         .join(":");
-    let mounted = nix::mount::mount(
-        Some("overlay"),
-        &merged,
-        Some("overlay"),
-        nix::mount::MsFlags::empty(),
-        Some(format!("lowerdir={lowers}").as_str()),
-    );
+    let (flags, options) = (nix::mount::MsFlags::empty(), format!("lowerdir={lowers}"));
+    let mounted = nix::mount::mount(Some("overlay"), &merged, Some("overlay"), flags, Some(options.as_str()));
     if let Err(error) = mounted {
         eprintln!("SKIPPED the mount of whiteouts_become_overlays_own: overlay cannot be mounted: {error}");
-        return;
+        return None;
     }
-    let seen = |path: &str| merged.join(path).symlink_metadata().is_ok();
-    let found: Vec<_> = ["gone", "dir/old", "dir/new", "kept", "both/old", "both/new", "same"]
-        .into_iter()
-        .filter(|path| seen(path))
-        .collect();
+    let seen = |path: &&&str| merged.join(path).symlink_metadata().is_ok();
+    let found = paths.iter().filter(seen).copied().collect();
     nix::mount::umount(&merged).unwrap();
-    assert_eq!(found, ["dir/new", "kept", "both/new", "same"]);
+    Some(found)
 }
 
 #[tokio::test]
