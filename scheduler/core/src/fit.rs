@@ -126,7 +126,7 @@ fn fits(room: &Room, ask: &Room) -> bool {
 /// The usable nodes, ordered by free room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct FitIndex {
-    /// The largest node's CPU, memory and disk; at least 1.
+    /// The largest node's CPU, memory and disk.
     largest: [u64; 3],
     /// The weight under which each position stands in a block, if it does.
     weights: Vec<Option<u64>>,
@@ -137,7 +137,7 @@ impl FitIndex {
     /// An index of nodes none of which is larger than `largest` in any resource.
     pub(crate) fn new(largest: [u64; 3], rooms: &[Option<Room>]) -> Self {
         let mut index = Self {
-            largest: largest.map(|l| l.max(1)),
+            largest,
             weights: vec![None; rooms.len()],
             blocks: Vec::new(),
         };
@@ -165,7 +165,7 @@ impl FitIndex {
     pub(crate) fn weight(&self, room: &Room) -> u64 {
         let parts = room.iter().zip(&self.largest).zip(WEIGHTS);
         parts.fold(0, |sum: u64, ((room, largest), weight)| {
-            let share = u128::from(*room) * SHARE_SCALE / u128::from(*largest);
+            let share = u128::from(*room) * SHARE_SCALE / u128::from(*largest).max(1);
             sum.saturating_add(u64::try_from(share).unwrap_or(u64::MAX).saturating_mul(weight))
         })
     }

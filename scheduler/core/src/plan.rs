@@ -82,27 +82,17 @@ impl Cluster {
         match self.runs.get(&run_id)? {
             Run::Finished(finished) => {
                 let ended = finished.steps.get(step)?;
-                let late = fence <= ended.fence && self.alloc_revision(id) <= ended.revision;
-                late.then(|| self.clean(id, "its run has finished"))?
+                (fence <= ended.fence).then(|| self.clean(id, "its run has finished"))?
             }
             Run::Live(run) => {
                 let record = run.records.get(&step).filter(|_| !run.busy.contains(&step))?;
                 if record.alloc.as_ref() == Some(id) && !record.status.is_terminal() {
                     return self.fold_or_clean(id, run, step, record, now_ms);
                 }
-                let revision = run.steps.get(&step)?.revision();
-                // The step's record may be older than the order: then its newer one is on its way.
-                let late = fence <= record.fence && self.alloc_revision(id) <= revision;
-                late.then(|| self.clean(id, "its step has gone on without it"))?
+                // Under a later fence, the step's own record is on its way.
+                (fence <= record.fence).then(|| self.clean(id, "its step has gone on without it"))?
             }
         }
-    }
-
-    fn alloc_revision(&self, id: &AllocId) -> u64 {
-        self.allocs
-            .get(id)
-            .filter(|a| !a.slot.is_absent())
-            .map_or(0, |a| a.slot.revision())
     }
 
     /// Folds the report of a step's current attempt, or removes one that carries another fence.

@@ -1,0 +1,463 @@
+//! What holds for every history: the view does not depend on the order of arrival, grants stay
+//! within capacity, placement is exact best fit, teams are served by their share.
+
+mod world;
+
+use model::{NodeId, ObservedState, Outcome, Resources, RunId, StepStatus, key};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use scheduler::{Action, Cluster, Folded, fold};
+use std::collections::BTreeMap;
+use world::*;
+
+/// Something that happens to the world.
+#[derive(Debug, Clone)]
+enum Deed {
+    AddNode {
+        cpu: u64,
+        memory: u64,
+        slots: u32,
+        arm: bool,
+    },
+    AddRun {
+        team: u8,
+        steps: Vec<(u64, u64, bool, Vec<Index>)>,
+    },
+    Connection {
+        node: Index,
+    },
+    Progress {
+        step: Index,
+        outcome: u8,
+    },
+    Cancel {
+        run: Index,
+    },
+    StaleReport {
+        step: Index,
+    },
+    Round,
+    /// A plan whose answer comes later, or never.
+    PlanOnly,
+    Answer {
+        refuse: bool,
+    },
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let step = (
+        1_u64..9,
+        0_u64..9,
+        any::<bool>(),
+        prop::collection::vec(any::<Index>(), 0..3),
+    );
+    prop_oneof![
+        2 => (1_u64..9, 1_u64..17, 1_u32..5, any::<bool>())
+            .prop_map(|(cpu, memory, slots, arm)| Deed::AddNode { cpu, memory, slots, arm }),
+        3 => (0_u8..3, prop::collection::vec(step, 1..6)).prop_map(|(team, steps)| Deed::AddRun { team, steps }),
+        1 => any::<Index>().prop_map(|node| Deed::Connection { node }),
+        6 => (any::<Index>(), 0_u8..6).prop_map(|(step, outcome)| Deed::Progress { step, outcome }),
+        1 => any::<Index>().prop_map(|run| Deed::Cancel { run }),
+        1 => any::<Index>().prop_map(|step| Deed::StaleReport { step }),
+        6 => Just(Deed::Round),
+        1 => Just(Deed::PlanOnly),
+        2 => any::<bool>().prop_map(|refuse| Deed::Answer { refuse }),
+    ]
+}
+
+/// A world and what a test needs to remember of it.
+struct History {
+    world: World,
+    nodes: Vec<NodeId>,
+    runs: Vec<(RunId, usize)>,
+    waiting: Vec<scheduler::Plan>,
+}
+
+impl History {
+    fn of(deeds: &[Deed]) -> Self {
+        let mut history = Self {
+            world: World::new(),
+            nodes: Vec::new(),
+            runs: Vec::new(),
+            waiting: Vec::new(),
+        };
+        for deed in deeds {
+            history.now(deed);
+            history
+                .world
+                .cluster
+                .sanity_check()
+                .expect("the view agrees with itself");
+        }
+        history
+    }
+
+    fn now(&mut self, deed: &Deed) {
+        let world = &mut self.world;
+        match deed {
+            Deed::AddNode {
+                cpu,
+                memory,
+                slots,
+                arm,
+            } => {
+                let name = format!("n{}", self.nodes.len());
+                let arch = if *arm { "arm64" } else { "amd64" };
+                self.nodes
+                    .push(world.add_node(&name, room(cpu * 1_000, *memory), *slots, &[("arch", arch)]));
+            }
+            Deed::AddRun { team, steps } => {
+                let id = format!("r{}", self.runs.len());
+                let made = steps.iter().enumerate().map(|(n, (cpu, memory, arm, needs))| {
+                    let mut needs: Vec<usize> = needs.iter().filter(|_| n > 0).map(|i| i.index(n.max(1))).collect();
+                    needs.sort_unstable();
+                    needs.dedup();
+                    let step = step(&format!("s{n}"), &needs, ask(cpu * 500, *memory));
+                    if *arm {
+                        labelled(step, &[("arch", "arm64")])
+                    } else {
+                        step
+                    }
+                });
+                let made: Vec<_> = made.collect();
+                let count = made.len();
+                let created = world.revision;
+                self.runs
+                    .push((world.add_run_of(&format!("team{team}"), &id, created, made), count));
+            }
+            Deed::Connection { node } => {
+                if let Some(id) = pick(&self.nodes, node) {
+                    if world.keys.contains_key(&key::session(id)) {
+                        world.disconnect(id);
+                    } else {
+                        world.connect(id, 1);
+                    }
+                }
+            }
+            Deed::Progress { step, outcome } => self.progress(step, *outcome),
+            Deed::Cancel { run } => {
+                if let Some((run, _)) = pick(&self.runs, run) {
+                    world.cancel(&format!("q{}", world.revision), run);
+                }
+            }
+            Deed::StaleReport { step } => {
+                if let Some((run, step)) = pick(&self.active(), step) {
+                    let world = &mut self.world;
+                    let mut report =
+                        world.report_of(run, *step, ObservedState::Ended, Some(Outcome::Exited { code: 0 }));
+                    report.fence.counter += 1;
+                    world.put(key::observed(&report.alloc), &report);
+                }
+            }
+            Deed::Round => drop(world.round()),
+            Deed::PlanOnly => self.waiting.push(world.cluster.plan(world.now_ms)),
+            Deed::Answer { refuse } => self.answer(*refuse),
+        }
+    }
+
+    fn answer(&mut self, refuse: bool) {
+        let Some(plan) = self.waiting.pop() else { return };
+        let (verified, _) = self.world.cluster.verify(&plan);
+        for verified in verified {
+            if !refuse && self.world.commit(&verified.change) {
+                self.world.cluster.confirm(verified.ticket, self.world.revision);
+            } else {
+                self.world.cluster.refuse(verified.ticket);
+            }
+        }
+    }
+
+    /// Steps that have an order.
+    fn active(&self) -> Vec<(RunId, usize)> {
+        let steps = self
+            .runs
+            .iter()
+            .flat_map(|(run, count)| (0..*count).map(move |s| (run.clone(), s)));
+        let is_active = |(run, step): &(RunId, usize)| {
+            let status = self.world.step(run, *step).map(|r| r.status);
+            matches!(status, Some(StepStatus::Assigned | StepStatus::Running))
+        };
+        steps.filter(is_active).collect()
+    }
+
+    fn progress(&mut self, which: &Index, outcome: u8) {
+        let active = self.active();
+        let Some((run, step)) = pick(&active, which) else {
+            return;
+        };
+        let world = &mut self.world;
+        match outcome {
+            0 => world.report(run, *step, ObservedState::Preparing, None),
+            1 => world.report(run, *step, ObservedState::Running, None),
+            2 => world.exit(run, *step, 1),
+            3 => world.report(
+                run,
+                *step,
+                ObservedState::Ended,
+                Some(Outcome::TimedOut { timeout_ms: 1 }),
+            ),
+            _ => world.exit(run, *step, 0),
+        }
+    }
+}
+
+fn pick<'a, T>(all: &'a [T], which: &Index) -> Option<&'a T> {
+    if all.is_empty() { None } else { Some(which.get(all)) }
+}
+
+fn told_in(order: impl Iterator<Item = Told>) -> Cluster {
+    let mut cluster = Cluster::new();
+    for told in order {
+        let _ = cluster.on_change(&told.key, told.value.as_deref(), told.revision);
+        cluster.refresh();
+    }
+    cluster
+}
+
+/// After each revision, no node holds more orders than it has room for.
+fn check_capacity(world: &World) {
+    let mut capacity: BTreeMap<String, (Resources, u32)> = BTreeMap::new();
+    let mut orders: BTreeMap<String, model::Allocation> = BTreeMap::new();
+    for told in &world.history {
+        if let (true, Some(value)) = (told.key.starts_with(key::NODES), &told.value) {
+            let node: model::NodeRecord = model::decode(value).expect("ours");
+            capacity.insert(node.id.to_string(), (node.capacity, node.slots));
+        }
+        if told.key.starts_with(key::ALLOCS) {
+            match &told.value {
+                Some(value) => orders.insert(told.key.clone(), model::decode(value).expect("ours")),
+                None => orders.remove(&told.key),
+            };
+        }
+        for (node, (room, slots)) in &capacity {
+            let here = orders.values().filter(|o| o.node.as_str() == node);
+            let sum = here.clone().fold(Resources::default(), |sum, o| {
+                sum.checked_add(&o.resources).expect("small")
+            });
+            assert!(
+                room.fits(&sum) && here.count() <= *slots as usize,
+                "{node} at revision {}",
+                told.revision
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
+    #[test]
+    fn any_order_and_any_repetition_of_the_changes_leads_to_the_same_view(
+        deeds in prop::collection::vec(deed(), 1..60),
+        order in any::<u64>(),
+    ) {
+        let world = History::of(&deeds).world;
+        let mut in_order = told_in(world.history.iter().cloned());
+        // Every change twice, in an order that depends on `order` alone.
+        let mut shuffled: Vec<(u64, Told)> = world.history.iter().chain(&world.history).enumerate()
+            .map(|(n, told)| (mix(order ^ (n as u64)), told.clone()))
+            .collect();
+        shuffled.sort_by_key(|(at, _)| *at);
+        let mut out_of_order = told_in(shuffled.into_iter().map(|(_, told)| told));
+        prop_assert_eq!(in_order.fingerprint(), out_of_order.fingerprint());
+        in_order.sanity_check().expect("in order");
+        out_of_order.sanity_check().expect("out of order");
+        let (a, b) = (in_order.plan(world.now_ms + 1), out_of_order.plan(world.now_ms + 1));
+        prop_assert_eq!(a, b, "the same view gives the same plan");
+    }
+
+    #[test]
+    fn whatever_happens_grants_stay_within_capacity_and_the_cluster_comes_to_rest(
+        deeds in prop::collection::vec(deed(), 1..80),
+    ) {
+        let mut history = History::of(&deeds);
+        while !history.waiting.is_empty() {
+            history.answer(true);
+        }
+        history.world.settle();
+        check_capacity(&history.world);
+        // Once all nodes are back and every attempt ends, whatever fits somewhere ends.
+        for node in history.nodes.clone() {
+            history.world.connect(&node, 1);
+        }
+        history.world.settle();
+        let mut active = history.active();
+        while !active.is_empty() {
+            for (run, step) in active {
+                history.world.exit(&run, step, 0);
+            }
+            history.world.settle();
+            active = history.active();
+        }
+        check_capacity(&history.world);
+        for (run, count) in history.runs.clone() {
+            for step in 0..count {
+                if history.world.status(&run, step).is_some_and(|s| s == StepStatus::Queued) {
+                    let explanation = history.world.explain(&run, step);
+                    let hopeless = matches!(
+                        explanation.verdict,
+                        scheduler::Verdict::NoNode | scheduler::Verdict::NoLabel | scheduler::Verdict::TooLarge
+                    );
+                    prop_assert!(hopeless, "{} waits although {}", step, explanation);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_is_placed_on_the_node_that_keeps_the_least(
+        nodes in prop::collection::vec((1_u64..9, 1_u64..17, 0_u32..3, any::<bool>()), 1..40),
+        fill in prop::collection::vec((1_u64..5, 0_u64..5), 0..30),
+        wanted in (1_u64..9, 0_u64..17, any::<bool>()),
+    ) {
+        let mut world = World::new();
+        for (n, (cpu, memory, slots, arm)) in nodes.iter().enumerate() {
+            let arch = if *arm { "arm64" } else { "amd64" };
+            world.add_node(&format!("n{n:02}"), room(cpu * 1_000, *memory), *slots, &[("arch", arch)]);
+        }
+        let steps = fill.iter().enumerate().map(|(n, (cpu, memory))| step(&format!("s{n}"), &[], ask(cpu * 1_000, *memory)));
+        if !fill.is_empty() {
+            world.add_run("fill", 1, steps.collect());
+            world.settle();
+        }
+        let (cpu, memory, arm) = wanted;
+        let asked = ask(cpu * 1_000, memory);
+        let mut wanted = step("wanted", &[], asked);
+        if arm {
+            wanted = labelled(wanted, &[("arch", "arm64")]);
+        }
+        let run = world.add_run("wanted", 2, vec![wanted]);
+        let best = naive_best(&world, &asked, arm);
+        let plan = world.cluster.plan(world.now_ms);
+        let found = placements(&plan).into_iter().find(|o| o.run == run).map(|o| o.node.clone());
+        prop_assert_eq!(found, best);
+    }
+
+    #[test]
+    fn the_team_with_the_smallest_share_is_served_first_and_within_it_the_oldest(
+        runs in prop::collection::vec((0_usize..3, 0_u64..5, prop::collection::vec((1_u64..4, 1_u64..4), 1..5)), 1..12),
+    ) {
+        let mut world = World::new();
+        let total = Resources { disk_bytes: 1_000 * GIB, ..room(64_000, 64) };
+        world.add_node("n", total, 1_000, &[]);
+        for (n, (team, created, steps)) in runs.iter().enumerate() {
+            let steps = steps.iter().enumerate().map(|(s, (cpu, memory))| step(&format!("s{s}"), &[], ask(cpu * 1_000, *memory)));
+            world.add_run_of(&format!("team{team}"), &format!("r{n:02}"), *created, steps.collect());
+        }
+        let plan = world.cluster.plan(world.now_ms);
+        let mut held = [(0_u64, 0_u64, 0_u64); 3];
+        let mut waiting: Vec<(usize, (u64, usize, usize))> = runs.iter().enumerate()
+            .flat_map(|(n, (team, created, steps))| (0..steps.len()).map(move |s| (*team, (*created, n, s))))
+            .collect();
+        for order in placements(&plan) {
+            let share = |team: usize| {
+                let (cpu, memory, disk) = held[team];
+                let part = |held: u64, all: u64| u128::from(held) * 1_000_000_000 / u128::from(all);
+                part(cpu, total.cpu_millis).max(part(memory, total.memory_bytes)).max(part(disk, total.disk_bytes))
+            };
+            let next = waiting.iter().min_by_key(|(team, age)| {
+                let oldest = waiting.iter().filter(|(t, _)| t == team).map(|(_, a)| *a).min();
+                (share(*team), oldest, *team, *age)
+            }).copied().expect("as many as were placed");
+            waiting.retain(|w| *w != next);
+            let (team, (_, run, step)) = next;
+            prop_assert_eq!((order.run.to_string(), order.step), (format!("r{run:02}"), step));
+            held[team].0 += order.resources.cpu_millis;
+            held[team].1 += order.resources.memory_bytes;
+            held[team].2 += order.resources.disk_bytes;
+        }
+        prop_assert!(waiting.is_empty() || placements(&plan).len() < 40);
+    }
+
+    #[test]
+    fn folding_the_same_report_again_changes_nothing(
+        started in any::<bool>(), outcome in 0_u8..4, stop in any::<bool>(), state in 0_u8..3,
+    ) {
+        let mut world = World::new();
+        world.add_node("n1", room(4_000, 16), 10, &[]);
+        let run = world.add_run("r1", 1, vec![step("a", &[], ask(1_000, 1))]);
+        world.settle();
+        if started {
+            world.report(&run, 0, ObservedState::Running, None);
+            world.settle();
+        }
+        let mut order = world.order(&run, 0);
+        order.stop = stop.then_some(model::Stop::Cancelled);
+        let state = [ObservedState::Preparing, ObservedState::Running, ObservedState::Ended][usize::from(state)];
+        let outcome = [None, Some(Outcome::Exited { code: 0 }), Some(Outcome::Cancelled), Some(Outcome::Exited { code: 1 })][usize::from(outcome)].clone();
+        let report = world.report_of(&run, 0, state, outcome);
+        let record = world.step(&run, 0).expect("placed");
+        if let Folded::Changed(next) = fold(&record, &order, &report, 5) {
+            prop_assert!(record.status.may_become(next.status));
+            prop_assert_eq!(fold(&next, &order, &report, 6), Folded::Unchanged);
+            prop_assert_eq!(next.status.is_terminal(), next.outcome.is_some() && next.log_bytes.is_some());
+        }
+    }
+}
+
+/// Looks at every node in the plainest way.
+fn naive_best(world: &World, asked: &Resources, arm: bool) -> Option<NodeId> {
+    let nodes: Vec<model::NodeRecord> = all(world, key::NODES);
+    let orders: Vec<model::Allocation> = all(world, key::ALLOCS);
+    let largest = |part: fn(&Resources) -> u64| nodes.iter().map(|n| part(&n.capacity)).max().unwrap_or(1);
+    let (cpu, memory, disk) = (
+        largest(|r| r.cpu_millis),
+        largest(|r| r.memory_bytes),
+        largest(|r| r.disk_bytes),
+    );
+    let share = |part: u64, of: u64| u128::from(part) * 1_000_000 / u128::from(of);
+    let weight =
+        |r: &Resources| 4 * share(r.cpu_millis, cpu) + 4 * share(r.memory_bytes, memory) + share(r.disk_bytes, disk);
+    let candidates = nodes.iter().filter_map(|node| {
+        let here = orders.iter().filter(|o| o.node == node.id);
+        let free = here
+            .clone()
+            .try_fold(node.capacity, |free, o| free.checked_sub(&o.resources))?;
+        let carries = !arm || node.labels["arch"] == "arm64";
+        let has_slot = here.count() < node.slots as usize;
+        (carries && has_slot && free.fits(asked)).then(|| (weight(&free), node.id.clone()))
+    });
+    candidates.min().map(|(_, id)| id)
+}
+
+fn all<R: model::Record>(world: &World, prefix: &str) -> Vec<R> {
+    let of = world
+        .keys
+        .range(prefix.to_owned()..)
+        .take_while(|(k, _)| k.starts_with(prefix));
+    of.map(|(_, (bytes, _))| model::decode(bytes).expect("ours")).collect()
+}
+
+/// A number that looks random (splitmix64).
+fn mix(n: u64) -> u64 {
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+#[test]
+fn a_flood_of_one_team_does_not_hold_up_another() {
+    let mut world = World::new();
+    world.add_node("n", room(10_000, 100), 100, &[]);
+    let flood: Vec<_> = (0..500).map(|n| step(&format!("s{n}"), &[], ask(1_000, 1))).collect();
+    world.add_run_of("flood", "r1", 1, flood);
+    world.add_run_of(
+        "small",
+        "r2",
+        2,
+        vec![step("a", &[], ask(1_000, 1)), step("b", &[], ask(1_000, 1))],
+    );
+    let plan = world.cluster.plan(world.now_ms);
+    let of_small = placements(&plan)
+        .iter()
+        .take(4)
+        .filter(|o| o.run.as_str() == "r2")
+        .count();
+    assert_eq!(of_small, 2, "its two steps are among the first four");
+    assert_eq!(placements(&plan).len(), 10);
+    assert!(
+        plan.proposals
+            .iter()
+            .all(|p| matches!(&*p.action, Action::Place { .. }))
+    );
+}
