@@ -70,9 +70,11 @@ pub enum DefinitionError {
 /// The definitions that were used last. Clones share them.
 #[derive(Debug, Default, Clone)]
 pub struct Definitions {
-    /// The newest at the back, each with the length of its text.
-    kept: Arc<Mutex<VecDeque<(Arc<Definition>, usize)>>>,
+    kept: Arc<Mutex<Kept>>,
 }
+
+/// The newest at the back, each with the length of its text.
+type Kept = VecDeque<(Arc<Definition>, usize)>;
 
 impl Definitions {
     /// The definition of a run, from memory or the store.

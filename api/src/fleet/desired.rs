@@ -134,11 +134,18 @@ mod tests {
 
     #[test]
     fn changes_are_told_once_and_in_order() {
-        let (a, stopped, b) = (allocation(1, None), allocation(1, Some(Stop::Cancelled)), allocation(2, None));
+        let (a, stopped, b) = (
+            allocation(1, None),
+            allocation(1, Some(Stop::Cancelled)),
+            allocation(2, None),
+        );
         let mut desired = Desired::default();
         assert_eq!(desired.whole(vec![entry(&a, 3)], Revision(4)), [order(&a)]);
         assert_eq!(desired.changes(vec![put(&a, 3)]), [], "older than the reading");
-        assert_eq!(desired.changes(vec![put(&stopped, 5), put(&b, 6)]), [order(&stopped), order(&b)]);
+        assert_eq!(
+            desired.changes(vec![put(&stopped, 5), put(&b, 6)]),
+            [order(&stopped), order(&b)]
+        );
         assert_eq!(desired.changes(vec![put(&stopped, 5), put(&b, 6)]), [], "a repetition");
         assert_eq!(desired.changes(vec![delete(&a, 7)]), [Word::Vanished(a.id.clone())]);
         assert_eq!(desired.changes(vec![delete(&a, 7), put(&b, 6)]), [], "a repetition");

@@ -60,11 +60,7 @@ pub(super) async fn file(store: &dyn Store, node: &NodeId, reports: &[Gathered])
 }
 
 /// Judges a report on what the store holds now; with the transaction, if it is to be filed.
-async fn examine(
-    store: &dyn Store,
-    node: &NodeId,
-    report: &Observed,
-) -> Result<(Verdict, Option<Txn>), StoreError> {
+async fn examine(store: &dyn Store, node: &NodeId, report: &Observed) -> Result<(Verdict, Option<Txn>), StoreError> {
     let alloc_key = key::alloc(node, &report.alloc);
     let observed_key = key::observed(&report.alloc);
     // Filed before the order: the leader removes both at once, so an order that is read after its

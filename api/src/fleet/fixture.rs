@@ -11,8 +11,8 @@ use model::{
     StageDef, StepDef, StepRecord, StepStatus, key,
 };
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::blob::{BlobEntry, BlobError, BlobName, BlobStore};
 use store::memory::MemoryStore;
@@ -396,7 +396,9 @@ impl Agent {
             let value = format!("Bearer {token}").parse().unwrap();
             request.metadata_mut().insert("authorization", value);
         }
-        let from = soon("the stream's opening", client.session(request)).await?.into_inner();
+        let from = soon("the stream's opening", client.session(request))
+            .await?
+            .into_inner();
         Ok(Self { to, from })
     }
 
@@ -421,7 +423,8 @@ impl Agent {
     }
 
     pub(crate) async fn report(&self, observed: &Observed) {
-        self.send(FromAgent::Report(super::report::tests::message(observed))).await;
+        self.send(FromAgent::Report(super::report::tests::message(observed)))
+            .await;
     }
 
     pub(crate) async fn log_open(&self, alloc: &AllocId) {
@@ -445,7 +448,11 @@ impl Agent {
     /// The next message.
     pub(crate) async fn next(&mut self) -> FromServer {
         let message = soon("a message of the server", self.from.message()).await;
-        message.unwrap().expect("the stream goes on").message.expect("a known message")
+        message
+            .unwrap()
+            .expect("the stream goes on")
+            .message
+            .expect("a known message")
     }
 
     /// How the stream ends, whatever comes before.

@@ -218,7 +218,9 @@ pub(super) mod tests {
             ("hello.labels: `\"a b\"`", |h| {
                 h.labels.insert("a b".to_owned(), String::new());
             }),
-            ("hello.alloc_ids: there are 20001", |h| h.alloc_ids = vec!["a".to_owned(); 20_001]),
+            ("hello.alloc_ids: there are 20001", |h| {
+                h.alloc_ids = vec!["a".to_owned(); 20_001]
+            }),
             ("hello.alloc_ids: `a/b`", |h| h.alloc_ids = vec!["a/b".to_owned()]),
         ];
         for (expect, spoil) in cases {

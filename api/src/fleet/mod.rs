@@ -163,7 +163,9 @@ impl FleetService for Fleet {
         let authorization = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
         let caller = self.inner.gate.admit(authorization).map_err(|e| refusal(&e))?;
         if self.inner.shutdown.is_cancelled() {
-            return Err(End::Stopping.status().unwrap_or_else(|| Status::unavailable("stopping")));
+            return Err(End::Stopping
+                .status()
+                .unwrap_or_else(|| Status::unavailable("stopping")));
         }
         let (sender, receiver) = mpsc::channel(OUTBOX_MAX);
         let inner = self.inner.clone();

@@ -131,10 +131,18 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named_if_held_and_follows_if_not() {
-        let orders = vec![order("a", 3 << 20), order("b", 2 << 20), order("c", 2 << 20), order("d", 10)];
+        let orders = vec![
+            order("a", 3 << 20),
+            order("b", 2 << 20),
+            order("c", 2 << 20),
+            order("d", 10),
+        ];
         let held = [AllocId::new("b").unwrap(), AllocId::new("d").unwrap()].into();
         let (first, later) = split(orders, &held);
-        let sizes: Vec<_> = first.iter().map(|o| (o.alloc_id.as_str(), o.step_def_json.len())).collect();
+        let sizes: Vec<_> = first
+            .iter()
+            .map(|o| (o.alloc_id.as_str(), o.step_def_json.len()))
+            .collect();
         assert_eq!(sizes, [("a", 3 << 20), ("b", 0), ("d", 10)]);
         assert_eq!(later.len(), 1);
         let whole = v1::Orders { orders: first };

@@ -169,8 +169,8 @@ pub(super) fn state_word(state: ObservedState) -> &'static str {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use model::{NodeId, Outcome, Resources, RunId, StepStatus, Usage};
     use ObservedState::{Ended, Preparing, Running};
+    use model::{NodeId, Outcome, Resources, RunId, StepStatus, Usage};
 
     /// A report of the `counter`-th allocation of step 0 of run `01jd`.
     pub(crate) fn observed(counter: u32, state: ObservedState) -> Observed {
@@ -280,10 +280,16 @@ pub(super) mod tests {
         let cases: [(&str, Spoil); 7] = [
             ("not a legal id", |r| r.alloc_id = "a/b".to_owned()),
             ("the fence is missing", |r| r.fence = None),
-            ("of another allocation or fence", |r| r.fence.as_mut().unwrap().counter = 9),
-            ("of another allocation or fence", |r| r.alloc_id = "01jd-0-1-9".to_owned()),
+            ("of another allocation or fence", |r| {
+                r.fence.as_mut().unwrap().counter = 9
+            }),
+            ("of another allocation or fence", |r| {
+                r.alloc_id = "01jd-0-1-9".to_owned()
+            }),
             ("observed_json: ", |r| r.observed_json = "{".to_owned()),
-            ("has more than 65536 bytes", |r| r.observed_json = " ".repeat(REPORT_MAX + 1)),
+            ("has more than 65536 bytes", |r| {
+                r.observed_json = " ".repeat(REPORT_MAX + 1)
+            }),
             ("needs `outcome` and `log_bytes`", |r| {
                 r.observed_json = r.observed_json.replace("log_bytes", "log_byte");
             }),
@@ -300,7 +306,9 @@ pub(super) mod tests {
     #[test]
     fn a_report_cannot_forge_the_head_of_its_record() {
         let mut report = message(&observed(1, Running));
-        report.observed_json = report.observed_json.replacen('{', r#"{"kind":"leader","v":9,"later":1,"#, 1);
+        report.observed_json = report
+            .observed_json
+            .replacen('{', r#"{"kind":"leader","v":9,"later":1,"#, 1);
         let read = read(&report).unwrap();
         let stored: Observed = model::decode(&model::encode(&read)).unwrap();
         assert_eq!(stored.unknown.keys().collect::<Vec<_>>(), ["later"]);

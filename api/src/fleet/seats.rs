@@ -84,7 +84,11 @@ mod tests {
         assert!(first.replaced.is_cancelled() && !third.replaced.is_cancelled());
         assert!(matches!(seats.take(&node, 2), Err(End::Replaced)));
         drop(first);
-        assert_eq!(seats.taken().len(), 1, "an older session's end leaves the newer one's seat");
+        assert_eq!(
+            seats.taken().len(),
+            1,
+            "an older session's end leaves the newer one's seat"
+        );
         seats.supersede(&node, 3);
         assert!(!third.replaced.is_cancelled());
         seats.supersede(&node, 4);

@@ -127,7 +127,14 @@ async fn open(
         () = stopping.cancelled() => return Err(End::Stopping),
     };
     let store = fleet.store.as_ref();
-    let enrolled = enroll::enroll(store, &fleet.config.server_name, fleet.config.lease, &registration, now_ms()).await?;
+    let enrolled = enroll::enroll(
+        store,
+        &fleet.config.server_name,
+        fleet.config.lease,
+        &registration,
+        now_ms(),
+    )
+    .await?;
     *ended = Some((registration.node.clone(), enrolled.lease));
     let seat = fleet.seats.take(&registration.node, enrolled.epoch)?;
     tracing::info!(node_id = %registration.node, node_epoch = enrolled.epoch, "node registered");
@@ -280,7 +287,11 @@ impl Session<'_> {
                     Err(_) => tracing::warn!(node_id = %self.node, "lease not renewed yet, the store is slow"),
                 }
             }
-            let pause = if sequence == renewed { deadline } else { deadline.min(Instant::now() + RETRY_PAUSES.0) };
+            let pause = if sequence == renewed {
+                deadline
+            } else {
+                deadline.min(Instant::now() + RETRY_PAUSES.0)
+            };
             tokio::select! {
                 _ = renewals.changed() => {}
                 () = tokio::time::sleep_until(pause) => {

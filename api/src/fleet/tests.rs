@@ -80,8 +80,14 @@ async fn a_node_registers_and_gets_all_that_stands() {
             panic!("{orders:?}")
         };
         assert_eq!(order.alloc_id, "01jd-0-1-1");
-        assert_eq!((order.run_number, order.stage.as_str(), order.stop.as_str()), (7, "build", ""));
-        assert_eq!((order.team.as_str(), order.pipeline.as_str(), order.attempt), ("default", "app", 1));
+        assert_eq!(
+            (order.run_number, order.stage.as_str(), order.stop.as_str()),
+            (7, "build", "")
+        );
+        assert_eq!(
+            (order.team.as_str(), order.pipeline.as_str(), order.attempt),
+            ("default", "app", 1)
+        );
         let def: model::StepDef = serde_json::from_str(&order.step_def_json).unwrap();
         assert_eq!(def.name.as_str(), "unit");
         let source: model::Source = serde_json::from_str(&order.source_json).unwrap();
@@ -202,7 +208,10 @@ async fn what_an_agent_holds_and_nobody_wants_is_forgotten_at_once() {
     assert_eq!(forget.alloc_id, held[0].as_str());
     agent.send(FromAgent::Renew(v1::Renew { sequence: 9 })).await;
     let next = agent.next().await;
-    assert!(matches!(next, FromServer::RenewAck(v1::RenewAck { sequence: 9 })), "no other is: {next:?}");
+    assert!(
+        matches!(next, FromServer::RenewAck(v1::RenewAck { sequence: 9 })),
+        "no other is: {next:?}"
+    );
 }
 
 #[tokio::test]
@@ -241,7 +250,12 @@ async fn reports_grow_are_filed_once_and_answered_every_time() {
         agent.report(&observed(1, sent)).await;
         let word = serde_json::to_value(sent).unwrap();
         assert_eq!(agent.report_ack().await, (word.as_str().unwrap().to_owned(), true));
-        let entry = world.store().get(&key::observed(&alloc_id(0, 1))).await.unwrap().unwrap();
+        let entry = world
+            .store()
+            .get(&key::observed(&alloc_id(0, 1)))
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(entry.decode::<model::Observed>().unwrap(), observed(1, stands));
         if let Some((state, revision)) = last
             && state == stands
@@ -253,7 +267,11 @@ async fn reports_grow_are_filed_once_and_answered_every_time() {
     fold(world.store(), 0, 1, 12).await;
     agent.report(&observed(1, Ended)).await;
     assert_eq!(agent.report_ack().await, ("ended".to_owned(), true), "it was folded");
-    assert_eq!(filed(world.store(), &alloc_id(0, 1)).await, None, "and is not filed again");
+    assert_eq!(
+        filed(world.store(), &alloc_id(0, 1)).await,
+        None,
+        "and is not filed again"
+    );
 }
 
 #[tokio::test]
@@ -307,8 +325,14 @@ async fn while_the_store_is_down_nothing_is_acknowledged_and_nothing_is_lost() {
         });
     }
     answers.sort();
-    assert_eq!(answers, [("5", true), ("ended", true), ("running", true)].map(|(w, a)| (w.to_owned(), a)));
-    assert_eq!(filed(world.store(), &alloc_id(0, 1)).await, Some(observed(1, ObservedState::Ended)));
+    assert_eq!(
+        answers,
+        [("5", true), ("ended", true), ("running", true)].map(|(w, a)| (w.to_owned(), a))
+    );
+    assert_eq!(
+        filed(world.store(), &alloc_id(0, 1)).await,
+        Some(observed(1, ObservedState::Ended))
+    );
 }
 
 #[tokio::test]
@@ -330,7 +354,11 @@ async fn of_two_streams_of_a_node_the_newer_one_stays() {
     let (mut newer, ..) = Agent::register(&world.port, &[]).await;
     let status = older.end().await;
     assert_eq!(status.code(), Code::Aborted, "{status:?}");
-    assert_eq!(world.session().await.unwrap().node_epoch, 2, "the older one's end removes nothing");
+    assert_eq!(
+        world.session().await.unwrap().node_epoch,
+        2,
+        "the older one's end removes nothing"
+    );
 
     let blobs = Arc::new(FolderBlobs::open(world.folder.path().join("blobs")).unwrap());
     let other = Port::open("s2", world.port.store.clone(), blobs, LEASE).await;
@@ -339,7 +367,11 @@ async fn of_two_streams_of_a_node_the_newer_one_stays() {
     let (_newest, epoch, _) = Agent::register(&other, &[]).await;
     assert_eq!(epoch, 3);
     let status = newer.end().await;
-    assert_eq!(status.code(), Code::Aborted, "another server has the node now: {status:?}");
+    assert_eq!(
+        status.code(),
+        Code::Aborted,
+        "another server has the node now: {status:?}"
+    );
     assert_eq!(world.session().await.unwrap().server, "s2");
 }
 
@@ -407,7 +439,7 @@ async fn a_log_is_taken_from_where_it_is_stored_whatever_breaks() {
 
     let blobs = Arc::new(FolderBlobs::open(world.folder.path().join("blobs")).unwrap());
     let other = Port::open("s2", world.port.store.clone(), blobs, LEASE).await;
-    let (mut agent, ..) = Agent::register(&other, &[alloc.clone()]).await;
+    let (mut agent, ..) = Agent::register(&other, std::slice::from_ref(&alloc)).await;
     fold(world.store(), 0, 1, 11).await;
     agent.log_open(&alloc).await;
     assert_eq!(agent.log_from().await, 9, "the new server knows what is stored");

@@ -5,8 +5,8 @@
 //! does not count. Not here: reading.
 
 use super::name::offset_of;
-use store::blob::BlobEntry;
 use store::BlobName;
+use store::blob::BlobEntry;
 
 /// A stretch of the log and the blob that it is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]

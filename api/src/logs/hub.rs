@@ -382,8 +382,11 @@ impl OpenLog {
             return Plan::Done { complete };
         }
         let due = oldest.map_or_else(Instant::now, |t| t + hub.limits.chunk_age);
-        let now =
-            open.unstored() >= hub.limits.chunk_bytes || open.is_ended() || writer.is_none() || stopping || due <= Instant::now();
+        let now = open.unstored() >= hub.limits.chunk_bytes
+            || open.is_ended()
+            || writer.is_none()
+            || stopping
+            || due <= Instant::now();
         if now { Plan::Store } else { Plan::At(due) }
     }
 

@@ -33,6 +33,8 @@ mod metrics;
 mod name;
 mod reader;
 mod rest;
+#[cfg(test)]
+mod rest_tests;
 mod tail;
 mod tape;
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl LogReader {
     ///
     /// # Errors
     /// [`LogError::Blobs`].
-    pub async fn len(&self) -> Result<u64, LogError> {
+    pub async fn length(&self) -> Result<u64, LogError> {
         let live = self.log.live_len();
         match live {
             Some(len) => Ok(len),
@@ -88,7 +88,9 @@ impl LogReader {
                 Read::Beyond => false,
             };
             let must_be_there = gone || self.log.live_len().is_some_and(|len| len > self.at);
-            let cover = self.list(if must_be_there { Duration::ZERO } else { LISTING_AGE }).await?;
+            let cover = self
+                .list(if must_be_there { Duration::ZERO } else { LISTING_AGE })
+                .await?;
             let found = cover.find(self.at).is_some();
             self.cover = Some(cover);
             if !found && !must_be_there {
@@ -121,7 +123,12 @@ impl LogReader {
         };
         let within = self.at - segment.at;
         let len = (segment.len - within).min(PIECE_MAX);
-        match self.hub.blobs.get_range(&segment.blob, segment.skip + within, len).await {
+        match self
+            .hub
+            .blobs
+            .get_range(&segment.blob, segment.skip + within, len)
+            .await
+        {
             Ok(bytes) if !bytes.is_empty() => Ok(Read::Piece(Bytes::from(bytes))),
             // Merged into another blob since it was listed.
             Ok(_) | Err(BlobError::NotFound(_)) => Ok(Read::Gone),

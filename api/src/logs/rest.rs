@@ -16,6 +16,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures::{Stream, StreamExt};
 use model::{Fence, RunId};
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes as handlers;
@@ -87,13 +89,13 @@ impl Wish {
     }
 }
 
-fn number<N: std::str::FromStr + PartialOrd>(name: &str, value: &str, least: N) -> Answer<N>
-where
-    N: std::fmt::Display,
-{
+fn number<N: FromStr + PartialOrd + Display>(name: &str, value: &str, least: N) -> Answer<N> {
     match value.parse::<N>() {
         Ok(n) if n >= least => Ok(n),
-        _ => Err(Problem::bad_field(name, format!("must be a whole number from {least} on"))),
+        _ => Err(Problem::bad_field(
+            name,
+            format!("must be a whole number from {least} on"),
+        )),
     }
 }
 
@@ -212,7 +214,10 @@ async fn run_logs(
     let wish = Wish::read(query.as_deref(), &headers)?;
     if wish.attempt.is_some() || wish.offset.is_some() {
         let field = if wish.attempt.is_some() { "attempt" } else { "offset" };
-        return Err(Problem::bad_field(field, "is for the log of one step: …/steps/{step}/logs"));
+        return Err(Problem::bad_field(
+            field,
+            "is for the log of one step: …/steps/{step}/logs",
+        ));
     }
     let run = run_id(&run)?;
     let picture = Arc::new(look(&server, &run).await?);
@@ -244,7 +249,9 @@ fn no_run(run: &str) -> Problem {
 }
 
 async fn look(server: &Shared, run: &RunId) -> Answer<Picture> {
-    picture(server.store(), &server.definitions, run).await.map_err(definition_problem)
+    picture(server.store(), &server.definitions, run)
+        .await
+        .map_err(definition_problem)
 }
 
 fn definition_problem(error: DefinitionError) -> Problem {
@@ -281,8 +288,16 @@ async fn earlier_attempt(server: &Shared, picture: &Picture, step: usize, attemp
         return Err(absent());
     }
     let prefix = step_prefix(&picture.definition.header.id, step);
-    let blobs = server.deps.blobs.list(&prefix).await.map_err(|e| log_problem(&e.into()))?;
-    let fence: Option<Fence> = blobs.iter().filter_map(|b| fence_of(&b.name)).find(|f| f.counter == attempt);
+    let blobs = server
+        .deps
+        .blobs
+        .list(&prefix)
+        .await
+        .map_err(|e| log_problem(&e.into()))?;
+    let fence: Option<Fence> = blobs
+        .iter()
+        .filter_map(|b| fence_of(&b.name))
+        .find(|f| f.counter == attempt);
     let total = None;
     fence
         .map(|fence| Some(StepLog::Ended { attempt, fence, total }))
@@ -296,7 +311,7 @@ async fn download_step(hub: &LogHub, picture: &Picture, step: usize, log: &StepL
         fence,
     });
     let len = match &id {
-        Some(id) => hub.reader(id, offset).len().await.map_err(|e| log_problem(&e))?,
+        Some(id) => hub.reader(id, offset).length().await.map_err(|e| log_problem(&e))?,
         None => 0,
     };
     if offset > len {
@@ -374,7 +389,9 @@ fn plain(body: Body) -> Response {
 
 fn attempt_header(response: &mut Response, log: &StepLog) {
     if let Some((attempt, _)) = log.attempt() {
-        response.headers_mut().insert(ATTEMPT_HEADER, HeaderValue::from(attempt));
+        response
+            .headers_mut()
+            .insert(ATTEMPT_HEADER, HeaderValue::from(attempt));
     }
 }
 

@@ -231,7 +231,9 @@ impl Tail {
     async fn read_one(&mut self, picture: &Picture, out: &mut Vec<u8>) -> Result<bool, LogError> {
         for _ in 0..self.turn.len() {
             let Some(step) = self.turn.pop_front() else { break };
-            let Some(strand) = self.strands.get_mut(&step) else { continue };
+            let Some(strand) = self.strands.get_mut(&step) else {
+                continue;
+            };
             let piece = strand.reader.next().await?;
             let attempt = strand.attempt;
             if let Some(bytes) = piece {
@@ -260,7 +262,9 @@ impl Tail {
     }
 
     fn frame(&mut self, picture: &Picture, step: usize, bytes: &Bytes, out: &mut Vec<u8>) {
-        let Some(strand) = self.strands.get_mut(&step) else { return };
+        let Some(strand) = self.strands.get_mut(&step) else {
+            return;
+        };
         let before = strand.reader.offset() - bytes.len() as u64;
         name_step(&mut self.named, picture, step, strand.attempt, before, out);
         let (attempt, single, cursor) = (strand.attempt, self.single.is_some(), &mut self.cursor);
@@ -283,9 +287,13 @@ impl Tail {
             total = strand.reader.offset();
             let mut kept = Vec::new();
             let (single, cursor) = (self.single.is_some(), &self.cursor);
-            strand.framer.finish(&mut kept, total, |offset| {
-                if single { offset.to_string() } else { cursor.id() }
-            });
+            strand.framer.finish(
+                &mut kept,
+                total,
+                |offset| {
+                    if single { offset.to_string() } else { cursor.id() }
+                },
+            );
             if !kept.is_empty() {
                 name_step(&mut self.named, picture, step, attempt, total, out);
                 out.append(&mut kept);
@@ -402,7 +410,7 @@ impl Download {
                 let reader = self.hub.reader(&log, part.from);
                 let to = match part.to {
                     Some(to) => to,
-                    None => reader.len().await?,
+                    None => reader.length().await?,
                 };
                 self.reader = Some((reader, to));
             }

@@ -146,7 +146,11 @@ impl Tape {
         }
         let since = self.asked.map(|bytes| bytes.saturating_add(len));
         self.asked = Some(since.filter(|bytes| *bytes <= UNSTORED_MAX).unwrap_or(0));
-        if self.asked == since { Verdict::Waiting } else { Verdict::Gap }
+        if self.asked == since {
+            Verdict::Waiting
+        } else {
+            Verdict::Gap
+        }
     }
 
     fn append(&mut self, bytes: Bytes) {
@@ -228,7 +232,9 @@ impl Tape {
         let index = self.window.partition_point(|(at, _)| *at <= offset).checked_sub(1)?;
         let (at, piece) = self.window.get(index)?;
         let skip = usize::try_from(offset - at).ok().filter(|s| *s < piece.len())?;
-        let to = piece.len().min(skip.saturating_add(usize::try_from(max).unwrap_or(usize::MAX)));
+        let to = piece
+            .len()
+            .min(skip.saturating_add(usize::try_from(max).unwrap_or(usize::MAX)));
         Some(piece.slice(skip..to))
     }
 
@@ -272,8 +278,16 @@ mod tests {
             })
         );
         assert!(tape.is_complete());
-        assert_eq!(accept(&mut tape, 7, "h", false), Verdict::Known, "nothing follows the end");
-        assert_eq!(accept(&mut tape, 9, "j", false), Verdict::Gap, "a new gap is asked for again");
+        assert_eq!(
+            accept(&mut tape, 7, "h", false),
+            Verdict::Known,
+            "nothing follows the end"
+        );
+        assert_eq!(
+            accept(&mut tape, 9, "j", false),
+            Verdict::Gap,
+            "a new gap is asked for again"
+        );
     }
 
     #[test]

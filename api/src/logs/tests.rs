@@ -125,7 +125,7 @@ fn a_server_that_is_killed_in_the_middle_loses_and_doubles_nothing() {
     for to in [100_000, 333_333, 640_000] {
         acked = as_server(async {
             let hub = hub(FlakyBlobs::open(folder.path()));
-            let from = hub.reader(&log_id(0), 0).len().await.unwrap();
+            let from = hub.reader(&log_id(0), 0).length().await.unwrap();
             assert!(from >= acked, "what was acknowledged is stored");
             let writer = hub.open(&node.alloc, node.board.clone()).await.unwrap();
             for at in (usize::try_from(from).unwrap()..to).step_by(7_001) {
@@ -134,11 +134,14 @@ fn a_server_that_is_killed_in_the_middle_loses_and_doubles_nothing() {
             }
             let acked = node.acked().await;
             writer.data(to as u64, Bytes::copy_from_slice(&node.log[to..to + 50_000]), false);
-            unstored += usize::from(hub.reader(&log_id(0), 0).len().await.unwrap() > acked);
+            unstored += usize::from(hub.reader(&log_id(0), 0).length().await.unwrap() > acked);
             acked
         });
     }
-    assert_eq!(unstored, 3, "each server was killed with bytes that it had not acknowledged");
+    assert_eq!(
+        unstored, 3,
+        "each server was killed with bytes that it had not acknowledged"
+    );
     as_server(async {
         let hub = hub(FlakyBlobs::open(folder.path()));
         node.ship(&hub, 64 * 1024).await;
@@ -160,7 +163,10 @@ async fn a_hub_that_is_stopped_stores_what_it_received() {
     writer.data(0, Bytes::copy_from_slice(&node.log[..50_000]), false);
     soon("the end of the hub", first.stop()).await;
     assert_eq!(node.acked().await, 50_000);
-    assert_eq!(read_all(&hub(FlakyBlobs::open(folder.path())), 0).await, node.log[..50_000]);
+    assert_eq!(
+        read_all(&hub(FlakyBlobs::open(folder.path())), 0).await,
+        node.log[..50_000]
+    );
 }
 
 #[tokio::test]
@@ -197,8 +203,11 @@ async fn memory_is_bounded_and_what_found_no_room_comes_again() {
     for at in (0..node.log.len()).step_by(1 << 18) {
         filler.data(at as u64, Bytes::copy_from_slice(&node.log[at..at + (1 << 18)]), false);
     }
-    let len = hub.reader(&log_id(0), 0).len().await.unwrap();
-    assert!((2 << 20..=(2 << 20) + (1 << 18)).contains(&len), "{len} bytes were taken");
+    let len = hub.reader(&log_id(0), 0).length().await.unwrap();
+    assert!(
+        (2 << 20..=(2 << 20) + (1 << 18)).contains(&len),
+        "{len} bytes were taken"
+    );
     blobs.set_failing(false);
     node.ship(&hub, 1 << 18).await;
     assert_eq!(read_all(&hub, 0).await, node.log);
@@ -248,7 +257,11 @@ async fn an_ended_logs_many_blobs_become_few_and_readers_go_on() {
     let node = Node::new(alloc_id(0, 1), bytes(100_000));
     let writer = hub.open(&node.alloc, node.board.clone()).await.unwrap();
     for part in 1..=40 {
-        writer.data((part - 1) * 2_500, Bytes::copy_from_slice(&node.log[(part as usize - 1) * 2_500..part as usize * 2_500]), false);
+        writer.data(
+            (part - 1) * 2_500,
+            Bytes::copy_from_slice(&node.log[(part as usize - 1) * 2_500..part as usize * 2_500]),
+            false,
+        );
         while node.acked().await < part * 2_500 {}
     }
     let prefix = log_id(0).prefix();
@@ -314,7 +327,11 @@ impl World {
     }
 
     async fn tail(&self, scope: Scope, live: bool) -> Stream {
-        let follow = self.feeds.follow(&self.store, &self.definitions, &run_id()).await.unwrap();
+        let follow = self
+            .feeds
+            .follow(&self.store, &self.definitions, &run_id())
+            .await
+            .unwrap();
         let tail = Tail::new(self.hub.clone(), follow, scope, live, self.stop.clone());
         Stream {
             bytes: tail.into_stream().map(Result::unwrap).boxed(),
@@ -381,7 +398,10 @@ async fn a_follower_waits_for_the_step_and_stays_to_its_end() {
     writer.data(7, Bytes::from_static(b"\r10%\r\n\xff"), true);
     fold(world.store.as_ref(), 0, 1, 14).await;
     let raw = stream.expect("bytes").await;
-    assert_eq!((raw.bytes().as_slice(), raw.id.as_deref()), (b"\r10%\r\n\xff".as_slice(), Some("14")));
+    assert_eq!(
+        (raw.bytes().as_slice(), raw.id.as_deref()),
+        (b"\r10%\r\n\xff".as_slice(), Some("14"))
+    );
     let end = stream.expect("end").await;
     assert_eq!(end.data, r#"{"step":"unit","attempt":1,"total":14,"complete":true}"#);
     assert_eq!(end.id.as_deref(), Some("14"));
@@ -459,7 +479,13 @@ async fn all_steps_of_a_run_come_interleaved_and_resume_at_an_id() {
     let seen = stream.expect("log").await;
     assert_eq!(seen.id.as_deref(), Some(";0:1:7,1:1:7"));
     unit.data(7, Bytes::from_static(b"unit 2\n"), true);
-    assert!(stream.expect("step").await.data.contains(r#""unit","attempt":1,"offset":7"#));
+    assert!(
+        stream
+            .expect("step")
+            .await
+            .data
+            .contains(r#""unit","attempt":1,"offset":7"#)
+    );
     stream.expect("log").await;
     fold(world.store.as_ref(), 1, 1, 7).await;
     let end = stream.expect("end").await;
@@ -471,11 +497,19 @@ async fn all_steps_of_a_run_come_interleaved_and_resume_at_an_id() {
 
     let cursor = Cursor::parse(&seen.id.unwrap(), 2).unwrap();
     let rest = world.tail(Scope::Run(cursor), true).await.rest().await;
-    let got: Vec<&str> = rest.iter().filter(|e| e.event == "log").map(|e| e.data.as_str()).collect();
+    let got: Vec<&str> = rest
+        .iter()
+        .filter(|e| e.event == "log")
+        .map(|e| e.data.as_str())
+        .collect();
     assert_eq!(got, ["unit 2\n"], "only what was not seen");
     let end = Cursor::parse(&end.id.unwrap(), 2).unwrap();
     let rest = world.tail(Scope::Run(end), true).await.rest().await;
-    assert_eq!(rest.iter().filter(|e| e.event == "end").count(), 1, "an end is said once");
+    assert_eq!(
+        rest.iter().filter(|e| e.event == "end").count(),
+        1,
+        "an end is said once"
+    );
 }
 
 #[tokio::test]
@@ -502,7 +536,10 @@ async fn a_new_attempt_ends_the_old_ones_log() {
     second.data(0, Bytes::from_static(b"second"), false);
     for stream in [&mut single, &mut all] {
         let end = stream.expect("end").await;
-        assert!(end.data.contains(r#""attempt":1,"total":5,"complete":false"#), "{end:?}");
+        assert!(
+            end.data.contains(r#""attempt":1,"total":5,"complete":false"#),
+            "{end:?}"
+        );
     }
     single.expect("done").await;
     assert!(all.expect("step").await.data.contains(r#""attempt":2,"offset":0"#));
@@ -517,7 +554,9 @@ async fn a_download_of_a_run_has_every_step_under_its_name() {
     place(world.store.as_ref(), &allocation(0, 1)).await;
     node.ship(&world.hub, 4).await;
     fold(world.store.as_ref(), 0, 1, 6).await;
-    let picture = feed::picture(world.store.as_ref(), &world.definitions, &run_id()).await.unwrap();
+    let picture = feed::picture(world.store.as_ref(), &world.definitions, &run_id())
+        .await
+        .unwrap();
     let parts = parts_of(&Arc::new(picture));
     let all: Vec<Bytes> = download(world.hub.clone(), parts).map(Result::unwrap).collect().await;
     let text = String::from_utf8(all.concat()).unwrap();

@@ -1,0 +1,283 @@
+//! The routes of logs as a client sees them.
+
+use super::frame::reading::{Event, events};
+use super::rest::routes;
+use crate::explain::NoExplain;
+use crate::fleet::fixture::*;
+use crate::state::{ApiConfig, Deps, Server, Shared};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use model::record::Unknown;
+use model::{StepRecord, StepStatus, key};
+use std::sync::Arc;
+use store::memory::MemoryStore;
+use store::{FolderBlobs, Store, Txn};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+const UNIT: &str = "/api/v1/runs/01jd/steps/unit/logs";
+const ALL: &str = "/api/v1/runs/01jd/logs";
+
+struct World {
+    server: Shared,
+    router: Router,
+    _folder: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let store = Arc::new(MemoryStore::new());
+        make_run(store.as_ref(), &["unit", "lint"]).await;
+        let mirrors = git_mirror::Mirrors::new(folder.path().join("git"), git_mirror::GitSettings::default());
+        let deps = Deps {
+            store,
+            blobs: Arc::new(FolderBlobs::open(folder.path().join("blobs")).unwrap()),
+            sources: Arc::new(mirrors.unwrap()),
+            explain: Arc::new(NoExplain),
+            shutdown: CancellationToken::new(),
+        };
+        let config = ApiConfig {
+            server_name: "s1".to_owned(),
+            web_url: "http://x".to_owned(),
+            node_lease_ms: 20_000,
+        };
+        let server = Server::new(config, deps);
+        let router = routes().split_for_parts().0.with_state(server.clone());
+        Self {
+            server,
+            router,
+            _folder: folder,
+        }
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.server.store()
+    }
+
+    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
+        let mut request = Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        soon("an answer", self.router.clone().oneshot(request)).await.unwrap()
+    }
+
+    async fn refusal(&self, path: &str, headers: &[(&str, &str)]) -> (StatusCode, String) {
+        let response = self.get(path, headers).await;
+        let status = response.status();
+        let body = String::from_utf8(body(response).await.to_vec()).unwrap();
+        let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+        (status, problem["detail"].as_str().unwrap().to_owned())
+    }
+
+    /// Ships a step's whole log and folds its end.
+    async fn finish(&self, step: usize, counter: u32, log: &'static [u8]) {
+        place(self.store(), &allocation(step, counter)).await;
+        let board = Arc::new(super::Board::default());
+        let writer = self
+            .server
+            .logs
+            .open(&alloc_id(step, counter), board.clone())
+            .await
+            .unwrap();
+        writer.data(0, Bytes::from_static(log), true);
+        soon("the whole log is stored", async {
+            let whole = |reply: &super::Reply| matches!(reply, super::Reply::Ack { complete: true, .. });
+            while !board.next().await.iter().any(whole) {}
+        })
+        .await;
+        fold(self.store(), step, counter, log.len() as u64).await;
+    }
+}
+
+async fn body(response: Response<Body>) -> Bytes {
+    soon("the whole body", response.into_body().collect())
+        .await
+        .unwrap()
+        .to_bytes()
+}
+
+fn header<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |v| v.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_download_says_what_it_is() {
+    let world = World::new().await;
+    let before = world.get(UNIT, &[]).await;
+    assert_eq!(
+        (header(&before, "content-length"), header(&before, "x-log-complete")),
+        ("0", "false")
+    );
+    world.finish(0, 1, b"one\ntwo\n").await;
+    for (path, text, length, offset) in [
+        (UNIT.to_owned(), "one\ntwo\n", "8", "0"),
+        (format!("{UNIT}?offset=4"), "two\n", "4", "4"),
+        (format!("{UNIT}?offset=8&follow=false&attempt=1"), "", "0", "8"),
+    ] {
+        let response = world.get(&path, &[]).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(header(&response, "content-type"), "text/plain; charset=utf-8");
+        assert_eq!(header(&response, "x-content-type-options"), "nosniff");
+        assert_eq!(header(&response, "content-length"), length, "{path}");
+        assert_eq!(header(&response, "x-log-offset"), offset, "{path}");
+        assert_eq!(header(&response, "x-log-complete"), "true");
+        assert_eq!(header(&response, "x-log-attempt"), "1");
+        assert_eq!(body(response).await, text);
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_refused_by_name() {
+    let world = World::new().await;
+    world.finish(0, 1, b"abc").await;
+    let bad = StatusCode::BAD_REQUEST;
+    let absent = StatusCode::NOT_FOUND;
+    let beyond = StatusCode::RANGE_NOT_SATISFIABLE;
+    let cases = [
+        (format!("{UNIT}?line=3"), bad, "`line`: is not supported yet"),
+        (format!("{UNIT}?count=3"), bad, "`count`: is not supported yet"),
+        (format!("{UNIT}?q=x"), bad, "`q`: is not supported yet"),
+        (format!("{UNIT}?tail=3"), bad, "`tail`: is not a parameter"),
+        (
+            format!("{UNIT}?offset=-1"),
+            bad,
+            "`offset`: must be a whole number from 0 on",
+        ),
+        (
+            format!("{UNIT}?attempt=0"),
+            bad,
+            "`attempt`: must be a whole number from 1 on",
+        ),
+        (
+            format!("{UNIT}?follow=maybe"),
+            bad,
+            "`follow`: must be `true` or `false`",
+        ),
+        (
+            format!("{UNIT}?offset=4"),
+            beyond,
+            "`offset` is 4, but the log has 3 bytes",
+        ),
+        (
+            format!("{UNIT}?offset=4&follow=true"),
+            beyond,
+            "`offset` is 4, but the log has 3 bytes",
+        ),
+        (format!("{UNIT}?attempt=2"), absent, "no attempt 2; the newest is 1"),
+        (
+            "/api/v1/runs/01jd/steps/deploy/logs".to_owned(),
+            absent,
+            "no step `deploy`",
+        ),
+        ("/api/v1/runs/02/steps/unit/logs".to_owned(), absent, "no run `02`"),
+        ("/api/v1/runs/a%2Fb/logs".to_owned(), absent, "no run `a/b`"),
+        (format!("{ALL}?offset=4"), bad, "`offset`: is for the log of one step"),
+        (format!("{ALL}?attempt=1"), bad, "`attempt`: is for the log of one step"),
+    ];
+    for (path, status, text) in cases {
+        let (found, detail) = world.refusal(&path, &[]).await;
+        assert_eq!(found, status, "{path}: {detail}");
+        assert!(detail.contains(text), "{path}: {detail}");
+    }
+    for path in [UNIT, ALL] {
+        let headers = [("accept", "text/event-stream"), ("last-event-id", "nonsense")];
+        let (status, detail) = world.refusal(path, &headers).await;
+        assert_eq!(status, bad);
+        assert!(detail.contains("Last-Event-ID"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_resumes_after_its_last_id() {
+    let world = World::new().await;
+    world.finish(0, 1, b"one\ntwo\n").await;
+    for (path, headers, expect) in [
+        (format!("{UNIT}?follow=true"), vec![], "one\ntwo\n"),
+        (UNIT.to_owned(), vec![("accept", "text/event-stream")], "one\ntwo\n"),
+        (format!("{UNIT}?follow=true&offset=4"), vec![], "two\n"),
+        (
+            format!("{UNIT}?follow=true&offset=1"),
+            vec![("last-event-id", "4")],
+            "two\n",
+        ),
+        (format!("{UNIT}?follow=true"), vec![("last-event-id", "8")], ""),
+        (
+            format!("{UNIT}?follow=false"),
+            vec![("accept", "text/event-stream")],
+            "one\ntwo\n",
+        ),
+    ] {
+        let response = world.get(&path, &headers).await;
+        assert_eq!(header(&response, "content-type"), "text/event-stream", "{path}");
+        assert_eq!(header(&response, "cache-control"), "no-cache");
+        assert_eq!(header(&response, "x-log-attempt"), "1");
+        let all = events(&body(response).await);
+        let log: Vec<u8> = all.iter().flat_map(Event::bytes).collect();
+        assert_eq!(log, expect.as_bytes(), "{path}");
+        let last: Vec<&str> = all.iter().rev().take(2).map(|e| e.event.as_str()).collect();
+        assert_eq!(last, ["done", "end"], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_attempt_is_still_there() {
+    let world = World::new().await;
+    world.finish(0, 1, b"first").await;
+    world.finish(0, 2, b"second").await;
+    for (attempt, text) in [("", "second"), ("?attempt=2", "second"), ("?attempt=1", "first")] {
+        let response = world.get(&format!("{UNIT}{attempt}"), &[]).await;
+        assert_eq!(
+            header(&response, "x-log-attempt"),
+            if text == "first" { "1" } else { "2" }
+        );
+        assert_eq!(body(response).await, text);
+    }
+    let response = world.get(&format!("{UNIT}?attempt=1&follow=true"), &[]).await;
+    let all = events(&body(response).await);
+    assert_eq!(all[1].data, "first", "{all:?}");
+}
+
+#[tokio::test]
+async fn the_whole_run_is_downloaded_or_followed() {
+    let world = World::new().await;
+    world.finish(0, 1, b"compiled\n").await;
+    let skipped = StepRecord {
+        unknown: Unknown::new(),
+        ..StepRecord::first(StepStatus::Skipped)
+    };
+    let txn = Txn::new().put(key::step(&run_id(), 1), &skipped);
+    world.store().commit(txn).await.unwrap();
+    let response = world.get(ALL, &[]).await;
+    assert_eq!(header(&response, "x-log-complete"), "true");
+    let text = "==> unit, attempt 1 <==\ncompiled\n==> lint: did not run <==\n";
+    assert_eq!(body(response).await, text);
+    let response = world.get(&format!("{ALL}?follow=true"), &[]).await;
+    let kinds: Vec<String> = events(&body(response).await).into_iter().map(|e| e.event).collect();
+    assert_eq!(kinds, ["step", "log", "end", "done"]);
+}
+
+#[tokio::test]
+async fn a_server_bears_so_many_streams_and_says_so() {
+    let world = World::new().await;
+    let all = u32::try_from(world.server.streams.available_permits()).unwrap();
+    let held = world.server.streams.clone().acquire_many_owned(all - 1).await.unwrap();
+    let open = world.get(&format!("{UNIT}?follow=true"), &[]).await;
+    assert_eq!(open.status(), StatusCode::OK);
+    let response = world.get(&format!("{ALL}?follow=true"), &[]).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(header(&response, "retry-after"), "2");
+    drop(open);
+    let response = world.get(&format!("{ALL}?follow=true"), &[]).await;
+    assert_eq!(
+        response.status(),
+        StatusCode::OK,
+        "a stream that was closed gives its place back"
+    );
+    drop(held);
+}
