@@ -207,7 +207,7 @@ pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
             .truncate(true)
             .open(&temporary)?;
         file.write_all(content)?;
-        file.sync_all()?;
+        file.sync_data()?;
         fs::rename(&temporary, path)
     })();
     if written.is_err() {

@@ -71,7 +71,8 @@ pub struct RootFs {
     pub lowers: Vec<PathBuf>,
     /// The private layer which receives every change.
     pub upper: PathBuf,
-    /// The overlay's own scratch folder: empty, on the same file system as `upper`.
+    /// The overlay's own scratch folder: fresh for each sandbox, on the same file system as
+    /// `upper`. That file system must not be an overlay itself.
     pub work: PathBuf,
 }
 

@@ -17,6 +17,9 @@ use isolation::RootFs;
 /// step's fsync waits for nothing, because what a crash leaves of a step is thrown away.
 const OPTIONS: [(&CStr, &CStr); 3] = [(c"redirect_dir", c"on"), (c"index", c"off"), (c"metacopy", c"off")];
 
+/// Most of the kernel's messages that are repeated; it keeps eight.
+const MESSAGES_MAX: usize = 8;
+
 /// Why there is no file system.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OverlayError {
@@ -70,13 +73,16 @@ pub(crate) fn mount(rootfs: &RootFs, target: &Path) -> Result<(), OverlayError> 
     };
     let mounted = match configure(&layers, Joined::No) {
         // Kernels before 6.5 take the lower layers in one string only.
-        Err(OverlayError::Mount { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {
+        Err(OverlayError::Mount { what: LOWER, source }) if source.raw_os_error() == Some(libc::EINVAL) => {
             configure(&layers, Joined::Yes)?
         }
         other => other?,
     };
     attach(&mounted, target).map_err(failed("attaching it"))
 }
+
+/// The option that newer kernels take once per lower layer.
+const LOWER: &str = "lowerdir+";
 
 /// How the lower layers are named.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,7 +100,7 @@ fn configure(layers: &Layers, joined: Joined) -> Result<OwnedFd, OverlayError> {
             .lowers
             .iter()
             .try_for_each(|lower| set(c"lowerdir+", &name(lower)))
-            .map_err(failed("lowerdir+"))?,
+            .map_err(failed(LOWER))?,
         Joined::Yes => {
             let names: Vec<CString> = layers.lowers.iter().map(name).collect();
             let names: Vec<&[u8]> = names.iter().map(|name| name.to_bytes()).collect();
@@ -108,8 +114,28 @@ fn configure(layers: &Layers, joined: Joined) -> Result<OwnedFd, OverlayError> {
         set(key, value).map_err(failed("options"))?;
     }
     set_flag(&context, c"volatile").map_err(failed("volatile"))?;
-    create(&context).map_err(failed("creating it"))?;
+    create(&context).map_err(|error| OverlayError::Mount {
+        what: "creating it",
+        source: explained(&context, error),
+    })?;
     fsmount(&context).map_err(failed("fsmount"))
+}
+
+/// The error together with what the kernel wrote about it, if it did.
+fn explained(context: &OwnedFd, error: io::Error) -> io::Error {
+    let mut said = Vec::new();
+    let mut message = [0; 512];
+    // One message a read; an error when there is none left.
+    while let Ok(count @ 1..) = nix::unistd::read(context, &mut message) {
+        said.push(String::from_utf8_lossy(&message[..count]).trim_end().to_owned());
+        if said.len() == MESSAGES_MAX {
+            break;
+        }
+    }
+    if said.is_empty() {
+        return error;
+    }
+    io::Error::new(error.kind(), format!("{error}: {}", said.join("; ")))
 }
 
 /// Owns what a system call made, or takes its error.

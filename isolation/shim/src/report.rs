@@ -223,12 +223,15 @@ mod tests {
         }
     }
 
+    /// A path, the kernel's error, the file's beginning, and the message.
+    type Case<'a> = (Option<&'a str>, Errno, Option<&'a [u8]>, &'a str);
+
     #[test]
     fn each_refusal_says_what_to_look_at() {
         let aarch64 = elf(183, None);
         let musl = elf(62, Some(b"/lib/ld-musl-x86_64.so.1\0"));
         let cut = &musl[..100];
-        let cases: [(Option<&str>, Errno, Option<&[u8]>, &str); 12] = [
+        let cases: [Case<'_>; 12] = [
             (None, Errno::ENOENT, None, "not found in PATH (/bin:/usr/bin)"),
             (Some("/x"), Errno::ENOENT, None, "/x does not exist in the image"),
             (Some("/x/y"), Errno::ENOTDIR, None, "/x/y does not exist in the image"),

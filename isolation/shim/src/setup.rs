@@ -18,6 +18,7 @@ use isolation::{Network, SandboxSpec};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
@@ -36,7 +37,8 @@ const PIPE_BYTES: i32 = 1 << 20;
 /// How long what a failed set-up left may take to die.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
-fn patience(order: &ShimOrder) -> Duration {
+/// How long making the sandbox may take, twice: the runtime's part, then the last steps to exec.
+pub(crate) fn patience(order: &ShimOrder) -> Duration {
     Duration::from_millis(order.setup_patience_ms.max(1))
 }
 
@@ -49,6 +51,13 @@ pub(crate) enum Failure {
     /// The node could not do its part.
     #[error("{0}")]
     Broken(String),
+}
+
+impl Failure {
+    /// What may take only so long has taken longer.
+    pub(crate) fn too_slow(patience: Duration) -> Failure {
+        Failure::Broken(format!("making the sandbox took longer than {patience:?}"))
+    }
 }
 
 /// A sandbox whose first process is on its way to the user's program.
@@ -86,8 +95,10 @@ pub(crate) fn start(shim: &Shim) -> Result<Sandbox, Failure> {
     let user = resolve_user(spec, &rootfs)?;
     write_config(&shim.order, &user)?;
     let env = exec::environment(spec, &user.home);
-    let (output, output_writer) = pipe(libc::O_CLOEXEC | libc::O_NONBLOCK)?;
-    let (report, report_writer) = pipe(libc::O_CLOEXEC | libc::O_NONBLOCK)?;
+    let (output, output_writer) = pipe().map_err(broken("making a pipe"))?;
+    // A node with a lower limit keeps its default, which only costs speed.
+    let _ = fcntl(&output, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+    let (report, report_writer) = pipe().map_err(broken("making a pipe"))?;
     let filters = &shim.order.filters;
     let program =
         Program::new(spec, &env, filters, report_writer.as_raw_fd()).map_err(broken("preparing the program"))?;
@@ -142,8 +153,7 @@ fn release(container: &mut Container) -> Result<nix::unistd::Pid, libcontainer::
 
 fn explain(shim: &Shim, watchdog: &Watchdog, error: &dyn std::error::Error) -> Failure {
     if watchdog.bit() {
-        let patience = patience(&shim.order);
-        return Failure::Broken(format!("making the sandbox took longer than {patience:?}"));
+        return Failure::too_slow(patience(&shim.order));
     }
     if shim.slice.readings(&shim.order.spec.id).oom_kills > 0 {
         let limit = shim.order.spec.limits.memory_bytes;
@@ -173,13 +183,10 @@ fn reap_all() {
     }
 }
 
-fn pipe(flags: i32) -> Result<(OwnedFd, OwnedFd), Failure> {
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(broken("making a pipe"))?;
-    // Only our end does not block; the other one belongs to a program that expects a plain pipe.
-    let flags = nix::fcntl::OFlag::from_bits_truncate(flags & libc::O_NONBLOCK);
-    nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(flags)).map_err(broken("making a pipe"))?;
-    // A node with a lower limit keeps its default, which only costs speed.
-    let _ = nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+/// A pipe of which our end does not block; the other belongs to a program that expects it to.
+fn pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((reader, writer))
 }
 

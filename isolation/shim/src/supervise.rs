@@ -21,7 +21,7 @@ use nix::time::{ClockId as Clock, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::report::{REPORT_BYTES_MAX, Report, explain};
-use crate::setup::Sandbox;
+use crate::setup::{Failure, Sandbox, patience};
 use crate::signals;
 use crate::take_over::Shim;
 
@@ -53,11 +53,20 @@ fn now() -> Duration {
 /// What comes next by the clock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Deadline {
-    /// The time-out; absent before the program was executed.
+    /// The program has to be executed by then.
+    Execute(Duration),
+    /// The time-out, which begins with the program.
     Timeout(Duration),
     /// The end of the grace after SIGTERM, then repeated.
     Kill(Duration),
-    None,
+}
+
+impl Deadline {
+    fn at(self) -> Duration {
+        match self {
+            Deadline::Execute(at) | Deadline::Timeout(at) | Deadline::Kill(at) => at,
+        }
+    }
 }
 
 struct Supervisor<'a> {
@@ -70,6 +79,8 @@ struct Supervisor<'a> {
     deadline: Deadline,
     timer: TimerFd,
     killed_by_us: Option<KilledBy>,
+    /// Whether the program was not executed in time.
+    too_late: bool,
     ended: Option<(WaitStatus, u64)>,
     buffer: Vec<u8>,
 }
@@ -105,22 +116,24 @@ impl<'a> Supervisor<'a> {
         let report = std::mem::replace(&mut sandbox.report, null()?.into());
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         Ok(Supervisor {
-            shim,
             sandbox,
             output: Some(output.into()),
             report: Some(report.into()),
             report_text: Vec::new(),
             started_ms: None,
-            deadline: Deadline::None,
+            deadline: Deadline::Execute(now().saturating_add(patience(&shim.order))),
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
             killed_by_us: None,
+            too_late: false,
             ended: None,
             buffer: vec![0; CHUNK_BYTES],
+            shim,
         })
     }
 
     fn run(&mut self) -> io::Result<()> {
         let signals = signals::descriptor()?;
+        self.set_deadline(self.deadline);
         // It may have ended before there was a descriptor to tell us.
         self.reap()?;
         while self.ended.is_none() {
@@ -128,7 +141,7 @@ impl<'a> Supervisor<'a> {
             self.read_report();
             self.read_output(CHUNKS_AT_ONCE);
             self.take_signals(&signals)?;
-            self.check_deadline()?;
+            self.check_deadline();
         }
         self.read_report();
         self.drain();
@@ -186,7 +199,7 @@ impl<'a> Supervisor<'a> {
         if let Err(error) = write_whole(&started, executed_ms.to_string().as_bytes()) {
             eprintln!("start cannot be told: {error}");
         }
-        if self.deadline == Deadline::None {
+        if matches!(self.deadline, Deadline::Execute(_)) {
             let timeout = self.shim.order.spec.timeout;
             self.set_deadline(Deadline::Timeout(now().saturating_add(timeout)));
         }
@@ -194,10 +207,7 @@ impl<'a> Supervisor<'a> {
 
     fn set_deadline(&mut self, deadline: Deadline) {
         self.deadline = deadline;
-        let (Deadline::Timeout(at) | Deadline::Kill(at)) = deadline else {
-            return;
-        };
-        let at = TimeSpec::from_duration(at.max(Duration::from_nanos(1)));
+        let at = TimeSpec::from_duration(deadline.at().max(Duration::from_nanos(1)));
         if let Err(errno) = self
             .timer
             .set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
@@ -274,20 +284,19 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn check_deadline(&mut self) -> io::Result<()> {
-        if self.ended.is_some() {
-            return Ok(());
+    fn check_deadline(&mut self) {
+        if self.ended.is_some() || now() < self.deadline.at() {
+            return;
         }
         match self.deadline {
-            Deadline::Timeout(at) if now() >= at => self.stop(KilledBy::Timeout),
-            Deadline::Kill(at) if now() >= at => {
+            Deadline::Timeout(_) => self.stop(KilledBy::Timeout),
+            Deadline::Execute(_) | Deadline::Kill(_) => {
+                self.too_late |= matches!(self.deadline, Deadline::Execute(_));
                 self.clear_timer();
                 self.kill_all();
                 self.set_deadline(Deadline::Kill(now() + KILL_AGAIN));
             }
-            _ => {}
         }
-        Ok(())
     }
 
     fn clear_timer(&self) {
@@ -335,6 +344,10 @@ impl<'a> Supervisor<'a> {
         if let Some(failure) = &report.failure {
             let program = spec.argv.first().map_or("", String::as_str);
             return explain(failure, program, &spec.cwd, &self.sandbox.search_path);
+        }
+        if self.too_late {
+            let failure = Failure::too_slow(patience(&self.shim.order));
+            return failure.into();
         }
         match status {
             WaitStatus::Exited(_, code) if self.started_ms.is_some() => End::Exited { code },

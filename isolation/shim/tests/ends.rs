@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use isolation::{End, KilledBy, LaunchError, SandboxSpec, SandboxState};
+use isolation::{End, KilledBy, LaunchError, Launcher, LauncherError, SandboxSpec, SandboxState};
 use node::{Node, is_root};
 
 /// A program for x86-64 of two instructions, put into an upper layer.
@@ -372,4 +372,45 @@ fn removing_a_running_sandbox_kills_it() {
     node.launcher.remove("busy").unwrap();
     assert_eq!(node.launcher.state("busy").unwrap(), SandboxState::Gone);
     assert_eq!(node.traces().processes, Vec::<String>::new());
+}
+
+#[test]
+fn a_machine_without_the_shim_is_unfit() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = node::config(folder.path());
+    config.shim_path = Some("/no/such/shim".into());
+    let error = Launcher::new(config).unwrap_err();
+    assert!(matches!(error, LauncherError::Unfit { .. }), "{error}");
+    assert!(error.to_string().contains("/no/such/shim"), "{error}");
+    assert!(
+        !folder.path().join("run").exists(),
+        "nothing is made before that is known"
+    );
+    let mut config = node::config(folder.path());
+    config.run_dir = "relative".into();
+    assert!(matches!(Launcher::new(config), Err(LauncherError::Unfit { .. })));
+}
+
+#[test]
+fn a_scratch_folder_that_was_used_before_is_refused_with_the_kernels_words() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let spec = node.shell("first", "true");
+    node.run(&spec);
+    let mut again = node.shell("second", "true");
+    again.rootfs = spec.rootfs;
+    match node.run(&again).0.end {
+        End::SandboxFailed { message } => {
+            assert!(
+                message.starts_with("overlay cannot be mounted (creating it): "),
+                "{message}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
 }

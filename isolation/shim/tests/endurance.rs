@@ -94,6 +94,8 @@ fn a_shim_that_is_killed_takes_its_sandbox_along_and_is_reported() {
         }
         let pid = nix::unistd::Pid::from_raw(launched.shim_pid.cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        // The kernel ends the sandbox by itself, even if no agent is there to do it.
+        node.wait_quiet();
         let record = node.wait(id);
         assert_eq!((&record.end, record.log_bytes), (&End::ShimDied, 3));
         assert!(record.started_ms.is_some());
@@ -101,6 +103,88 @@ fn a_shim_that_is_killed_takes_its_sandbox_along_and_is_reported() {
         node.launcher.remove(id).unwrap();
         assert_eq!(node.traces().processes, Vec::<String>::new());
     }
+}
+
+/// Not a test of its own: the program that `an_agent_may_be_killed` executes as the agent.
+#[test]
+fn as_the_agent() {
+    let Ok(folder) = std::env::var(AGENT_FOLDER) else {
+        return;
+    };
+    let node = std::mem::ManuallyDrop::new(Node::at(folder.into()));
+    let script = "trap 'exit 6' TERM; echo up; while true; do echo alive; sleep 0.05; done";
+    node.launcher.launch(&node.shell("survivor", script)).unwrap();
+    std::thread::sleep(node::PATIENCE);
+}
+
+/// Names the folder on which the agent shall work.
+const AGENT_FOLDER: &str = "BUILDFLOW_TEST_AGENT_FOLDER";
+
+#[test]
+fn an_agent_may_be_killed_with_its_whole_terminal() {
+    if !is_root() {
+        return;
+    }
+    use std::os::unix::process::CommandExt as _;
+    let mut node = Node::new();
+    let mut agent = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "as_the_agent"])
+        .env(AGENT_FOLDER, node.folder())
+        .process_group(0)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let spec = node.shell("survivor", "");
+    node.wait_log(&spec, "alive");
+    let group = nix::unistd::Pid::from_raw(agent.id().cast_signed());
+    for signal in [nix::sys::signal::Signal::SIGHUP, nix::sys::signal::Signal::SIGKILL] {
+        let _ = nix::sys::signal::killpg(group, signal);
+    }
+    agent.wait().unwrap();
+    node.restart();
+    let lines = || node.log(&spec).lines().count();
+    let (seen, until) = (lines(), Instant::now() + node::PATIENCE);
+    while lines() < seen + 3 {
+        assert!(Instant::now() < until, "the sandbox stands still");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(matches!(
+        node.launcher.state("survivor").unwrap(),
+        SandboxState::Running { .. }
+    ));
+    node.launcher.stop("survivor", "found again").unwrap();
+    assert_eq!(node.wait("survivor").end, End::Exited { code: 6 });
+}
+
+#[test]
+fn what_a_lost_bundle_left_is_found_and_not_in_the_way() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let spec = node.shell("lost", "sleep 3600");
+    node.launcher.launch(&spec).unwrap();
+    node.wait_running("lost");
+    let bundle = node.folder().join("run/bundles/lost");
+    for entry in fs::read_dir(&bundle).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            fs::remove_dir(path).unwrap()
+        } else {
+            fs::remove_file(path).unwrap()
+        }
+    }
+    fs::remove_dir(&bundle).unwrap();
+    node.restart();
+    assert_eq!(node.launcher.state("lost").unwrap(), SandboxState::Gone);
+    let listed = node.launcher.list().unwrap();
+    assert_eq!((listed.len(), listed[0].id.as_str()), (1, "lost"));
+    assert_eq!((&listed[0].log_path, &listed[0].exit_path), (&None, &None));
+    let mut again = node.shell("lost", "exit 2");
+    again.rootfs.work = node.folder().join("lost/work-again");
+    fs::create_dir(&again.rootfs.work).unwrap();
+    again.exit_path = node.folder().join("lost/exit-again.json");
+    assert_eq!(node.run(&again).0.end, End::Exited { code: 2 });
 }
 
 #[test]
@@ -239,7 +323,7 @@ fn a_full_disk_does_not_lose_the_end() {
         return;
     }
     let node = Node::new();
-    let full = node.folder.path().join("full");
+    let full = node.folder().join("full");
     fs::create_dir(&full).unwrap();
     let none: Option<&str> = None;
     let flags = nix::mount::MsFlags::empty();

@@ -169,17 +169,14 @@ fn the_file_system_has_no_devices_and_changes_only_its_upper_layer() {
     assert!(log.contains("read 1"), "a planted device can be read: {log}");
     assert!(log.contains("16384"), "size of /dev/shm: {log}");
     assert!(spec.rootfs.upper.join("etc/new").is_file());
-    assert!(
-        node::image().join("etc/group").is_file(),
-        "the layer below is untouched"
-    );
-    assert!(!node::image().join("etc/new").exists());
+    assert!(node.image().join("etc/group").is_file(), "the layer below is untouched");
+    assert!(!node.image().join("etc/new").exists());
 }
 
 /// The node's own root as the image, for its compiler. The upper layer has to lie on another file
 /// system than the lower one that contains it.
 fn on_host_root(node: &Node, id: &str, script: &str) -> SandboxSpec {
-    let own = node.folder.path().join("run").join(format!("layers-{id}"));
+    let own = node.folder().join("run").join(format!("layers-{id}"));
     let mut spec = node.spec(id, &["/bin/sh", "-ec", script]);
     spec.rootfs.lowers = vec![PathBuf::from("/")];
     spec.rootfs.upper = own.join("upper");
@@ -192,7 +189,7 @@ fn on_host_root(node: &Node, id: &str, script: &str) -> SandboxSpec {
 }
 
 fn forget_layers(node: &Node, id: &str) {
-    fs::remove_dir_all(node.folder.path().join("run").join(format!("layers-{id}"))).unwrap();
+    fs::remove_dir_all(node.folder().join("run").join(format!("layers-{id}"))).unwrap();
 }
 
 const PROBE: &str = r#"

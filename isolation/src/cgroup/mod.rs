@@ -28,6 +28,8 @@ pub use v2::V2Slice;
 const SHIMS: &str = "_shims";
 /// Period over which the CPU limit is counted, in µs: the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
+/// How often the folder above all slices may vanish while a slice is made in it.
+const PREPARE_TRIES: u32 = 20;
 /// Pause between looking again whether killed processes are gone.
 const KILL_PAUSE: Duration = Duration::from_millis(2);
 /// How long an empty cgroup may stay busy before its removal is given up; the kernel takes some
@@ -105,6 +107,13 @@ impl Slice {
     /// # Errors
     /// As there.
     pub fn prepare(&self) -> io::Result<()> {
+        for _ in 1..PREPARE_TRIES {
+            match self.hierarchy().prepare() {
+                // Another launcher's `dissolve` has just removed the folder above.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
         self.hierarchy().prepare()
     }
 

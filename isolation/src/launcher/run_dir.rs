@@ -87,6 +87,14 @@ impl RunDir {
         Ok(ids)
     }
 
+    /// Removes the runtime's state of `id`.
+    pub(crate) fn remove_state(&self, id: &str) -> io::Result<()> {
+        match fs::remove_dir_all(self.state().join(id)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the bundle of `id`; it appears whole and locked. `AlreadyExists` if there is one.
     pub(crate) fn make_bundle(&self, id: &str, paths: &Paths) -> io::Result<NewBundle> {
         let bundle = self.bundle(id);
@@ -120,10 +128,7 @@ impl RunDir {
     /// Removes the bundle and the runtime's state of `id`, whatever of them is there.
     pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
         unmount_below(&self.bundle(id).dir)?;
-        match fs::remove_dir_all(self.state().join(id)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        self.remove_state(id)?;
         remove_flat(&self.bundle(id).dir)
     }
 

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::run_dir::NewBundle;
-use super::{LaunchError, Launched, Launcher, LauncherError, locked, watch};
+use super::{KILL_PATIENCE, LaunchError, Launched, Launcher, LauncherError, locked, watch};
 use crate::handover::{self, Bundle, Identity, Paths, READY, ShimOrder};
 use crate::kernel::{MemoryFile, sealed_memory_file};
 use crate::sandbox::{InvalidSpec, SandboxSpec};
@@ -105,7 +105,19 @@ impl Launcher {
         })
     }
 
+    /// Removes what a sandbox of this id left of which the bundle is lost, as after its tmpfs was
+    /// unmounted by hand.
+    fn forget(&self, id: &str) -> Result<(), LaunchError> {
+        let in_the_way = |error: &dyn std::fmt::Display| LaunchError::Shim {
+            message: format!("an earlier sandbox {id} is in the way: {error}"),
+        };
+        self.slice.kill(id, KILL_PATIENCE).map_err(|error| in_the_way(&error))?;
+        self.slice.remove(id).map_err(|error| in_the_way(&error))?;
+        self.run_dir.remove_state(id).map_err(|error| in_the_way(&error))
+    }
+
     fn spawn(&self, spec: &SandboxSpec, bundle: &Bundle, errors: File) -> Result<Launched, LaunchError> {
+        self.forget(&spec.id)?;
         let patience = self.setup_patience.as_millis();
         let order = ShimOrder {
             spec: spec.clone(),

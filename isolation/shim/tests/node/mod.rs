@@ -5,7 +5,6 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use isolation::{ExitRecord, Launcher, LauncherConfig, Limits, Network, RootFs, SandboxSpec, SandboxState};
@@ -22,18 +21,7 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
-/// The image: static busybox with all its commands. Shared by all tests of a process.
-pub(crate) fn image() -> &'static Path {
-    static IMAGE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    IMAGE
-        .get_or_init(|| {
-            let image = tempfile::Builder::new().prefix("buildflow-image-").tempdir().unwrap();
-            make_image(image.path());
-            image
-        })
-        .path()
-}
-
+/// Makes the image: static busybox with all its commands.
 fn make_image(root: &Path) {
     for folder in ["bin", "etc", "tmp", "proc", "sys", "dev", "root", "home/build"] {
         fs::create_dir_all(root.join(folder)).unwrap();
@@ -58,7 +46,8 @@ fn make_image(root: &Path) {
 /// A launcher with its folders. What it leaves behind fails the test that owns it.
 pub(crate) struct Node {
     pub(crate) launcher: Launcher,
-    pub(crate) folder: tempfile::TempDir,
+    folder: PathBuf,
+    _removed_at_the_end: Option<tempfile::TempDir>,
 }
 
 /// What exists of a node outside its processes' memory.
@@ -79,22 +68,42 @@ pub(crate) fn config(folder: &Path) -> LauncherConfig {
 impl Node {
     pub(crate) fn new() -> Node {
         let folder = tempfile::Builder::new().prefix("buildflow-node-").tempdir().unwrap();
-        let launcher = Launcher::new(config(folder.path())).unwrap();
-        Node { launcher, folder }
+        make_image(&folder.path().join("image"));
+        let mut node = Node::at(folder.path().to_owned());
+        node._removed_at_the_end = Some(folder);
+        node
+    }
+
+    /// A node on a folder that another one has made.
+    pub(crate) fn at(folder: PathBuf) -> Node {
+        Node {
+            launcher: Launcher::new(config(&folder)).unwrap(),
+            folder,
+            _removed_at_the_end: None,
+        }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of the image.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.folder.join("image")
     }
 
     /// Another launcher on the same folder, as after a restart of the agent.
     pub(crate) fn restart(&mut self) {
-        self.launcher = Launcher::new(config(self.folder.path())).unwrap();
+        self.launcher = Launcher::new(config(&self.folder)).unwrap();
     }
 
     pub(crate) fn restart_with(&mut self, change: impl FnOnce(Launcher) -> Launcher) {
-        self.launcher = change(Launcher::new(config(self.folder.path())).unwrap());
+        self.launcher = change(Launcher::new(config(&self.folder)).unwrap());
     }
 
     /// A spec that runs `argv` in the busybox image, with fresh folders.
     pub(crate) fn spec(&self, id: &str, argv: &[&str]) -> SandboxSpec {
-        let own = self.folder.path().join(id);
+        let own = self.folder.join(id);
         let (upper, work) = (own.join("upper"), own.join("work"));
         fs::create_dir_all(&upper).unwrap();
         fs::create_dir_all(&work).unwrap();
@@ -102,7 +111,7 @@ impl Node {
             id: id.to_owned(),
             hostname: "sandbox".into(),
             rootfs: RootFs {
-                lowers: vec![image().to_owned()],
+                lowers: vec![self.image()],
                 upper,
                 work,
             },
@@ -184,9 +193,18 @@ impl Node {
         }
     }
 
+    /// Waits until no process of this node is left.
+    pub(crate) fn wait_quiet(&self) {
+        let until = Instant::now() + PATIENCE;
+        while !self.traces().processes.is_empty() {
+            assert!(Instant::now() < until, "{:?}", self.traces());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What this node has on the machine now.
     pub(crate) fn traces(&self) -> Traces {
-        let folder = self.folder.path().to_str().unwrap();
+        let folder = self.folder.to_str().unwrap();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         Traces {
             cgroups: self.cgroups(),
@@ -195,13 +213,13 @@ impl Node {
                 .filter(|line| line.contains(folder))
                 .map(String::from)
                 .collect(),
-            processes: processes_in(&slice_name(&self.folder.path().join("run"))),
+            processes: processes_in(&slice_name(&self.folder.join("run"))),
         }
     }
 
     /// Folders of this node's slices below the leaf of the shims.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        let unique = slice_name(&self.folder.path().join("run"));
+        let unique = slice_name(&self.folder.join("run"));
         let mut found = Vec::new();
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
             let slice = hierarchy.unwrap().path().join("buildflow").join(&unique);
