@@ -32,7 +32,7 @@ impl BlobName {
         if name.len() <= BLOB_NAME_MAX && name.split('/').all(part_ok) {
             Ok(Self(name))
         } else {
-            Err(BlobError::IllegalName(name))
+            Err(BlobError::IllegalName(name.chars().take(80).collect()))
         }
     }
 
@@ -88,6 +88,6 @@ pub trait BlobStore: Send + Sync + 'static {
     /// of names. None is no error.
     async fn list(&self, prefix: &str) -> Result<Vec<BlobEntry>, BlobError>;
 
-    /// Removes a blob; no error if it is not there.
+    /// Removes a blob; no error if it is not there. After a crash it may be there again.
     async fn delete(&self, name: &BlobName) -> Result<(), BlobError>;
 }

@@ -5,11 +5,11 @@
 //! Not here: bounds on how much is stored, and which blobs are still needed.
 
 use crate::blob::{BlobEntry, BlobError, BlobName, BlobStore};
+use crate::durable::{make_folder, sync};
 use async_trait::async_trait;
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -55,7 +55,7 @@ impl FolderBlobs {
     /// [`BlobError::Io`] when the folder cannot be made or written.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, BlobError> {
         let root = root.into();
-        let opened = make_folders(&root.join(NEW)).and_then(|()| {
+        let opened = make_folder(&root.join(NEW)).and_then(|()| {
             sweep(&root.join(NEW))?;
             sync(&root)
         });
@@ -175,7 +175,7 @@ impl Folder {
         if settled().contains(folder) {
             return Ok(());
         }
-        make_folders(folder)?;
+        make_folder(folder)?;
         for above in folder.ancestors().skip(1).take_while(|a| a.starts_with(&self.root)) {
             sync(above)?;
         }
@@ -262,19 +262,10 @@ fn sort_in(entry: &fs::DirEntry, parts: &str, found: &mut Vec<BlobEntry>, folder
     Ok(())
 }
 
-fn make_folders(folder: &Path) -> io::Result<()> {
-    // Logs may show what is nobody else's business.
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 /// Removes what processes that are gone have left half-written.

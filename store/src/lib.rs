@@ -6,6 +6,7 @@
 pub mod blob;
 mod changes;
 pub mod conformance;
+mod durable;
 pub mod folder;
 mod legal;
 pub mod live;

@@ -22,15 +22,16 @@ mod schema;
 mod writer;
 
 use crate::changes::WatchHub;
+use crate::durable::make_folder;
 use crate::legal;
 use crate::live::{Commit, Entry, Guard, LeaseId, Page, Revision, Store, StoreError, Txn, Watch};
 use async_trait::async_trait;
 use leases::LeaseTable;
 use reader::Readers;
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
@@ -60,6 +61,7 @@ pub struct SqliteStore {
 struct Shared {
     hub: Mutex<WatchHub>,
     leases: Mutex<LeaseTable>,
+    durable_writes: AtomicU64,
 }
 
 impl Shared {
@@ -93,6 +95,7 @@ impl SqliteStore {
         let shared = Arc::new(Shared {
             hub: Mutex::new(WatchHub::starting_at(state.revision)),
             leases: Mutex::new(LeaseTable::restarted(&state.leases)),
+            durable_writes: AtomicU64::new(0),
         });
         let readers = Arc::new(Readers::open(&file)?);
         let (asks, waiting) = mpsc::channel();
@@ -116,6 +119,13 @@ impl SqliteStore {
     /// Forgets the changes up to and including `revision`, as the engine does by itself in time.
     pub fn compact(&self, revision: Revision) {
         self.shared.hub().compact(revision);
+    }
+
+    /// How many times the disk was waited for since the store was opened: with many writers far
+    /// fewer than transactions.
+    #[must_use]
+    pub fn durable_writes(&self) -> u64 {
+        self.shared.durable_writes.load(Ordering::Relaxed)
     }
 
     /// Hands a call to the writer and waits for its answer.
@@ -199,11 +209,7 @@ fn lock_folder(folder: &Path) -> Result<FolderLock, StoreError> {
     let failed = |what: &str, path: &Path, e: &std::io::Error| {
         StoreError::Failed(format!("cannot {what} {}: {e}", path.display()))
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|e| failed("make the folder", folder, &e))?;
+    make_folder(folder).map_err(|e| failed("make the folder", folder, &e))?;
     let path: PathBuf = folder.join(LOCK_FILE);
     let mut file = File::options()
         .read(true)

@@ -8,6 +8,7 @@ use crate::live::{Change, Commit, Guard, LeaseId, Revision, StoreError, Txn, Wri
 use rusqlite::{Connection, OptionalExtension, params};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -183,6 +184,7 @@ impl Writer {
             set_meta(&sql, "granted", granted)?;
         }
         sql.commit()?;
+        self.shared.durable_writes.fetch_add(1, Ordering::Relaxed);
         self.revision = revision;
         self.granted = granted;
         let mut hub = self.shared.hub();
