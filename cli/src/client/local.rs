@@ -11,8 +11,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write as _};
 use std::path::Path;
 
-/// More than the compiler takes, so that its own limit is what is named.
-const READ_MAX_BYTES: u64 = 2 << 20;
+/// More than the compiler takes, so that its own limit is what is named for all but absurd files.
+const READ_MAX_BYTES: u64 = 64 << 20;
 
 pub(super) fn validate(file: &Path, output: &mut Output) -> Result<Exit, Failure> {
     let bytes = read(file).map_err(|e| Failure::Usage(format!("{}: {e}", file.display())))?;

@@ -48,7 +48,7 @@ impl Settings {
             (file.addr, shown),
             (
                 Some(DEFAULT_ADDR.to_owned()),
-                "the default; set BUILDFLOW_ADDR".to_owned(),
+                "the default".to_owned(),
             ),
         ];
         let found = sources.into_iter().find_map(|(addr, from)| Some((addr?, from)));
