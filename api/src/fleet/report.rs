@@ -4,17 +4,24 @@
 //! and is answered `accepted` after the allocation is gone only if this very allocation was folded
 //! into its step. Not here: reading and writing the store (`filing`).
 
-use model::{AllocId, Allocation, Fence, Observed, ObservedState, StepRecord};
+use model::{AllocId, Allocation, Fence, Observed, ObservedState, Outcome, StepRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 use wire::v1;
 
-/// The longest report, bytes of JSON: an outcome's message and some dozen phases.
+/// The longest report that is filed, bytes of JSON: an outcome's message and some dozen phases.
 const REPORT_MAX: usize = 64 * 1024;
 
-/// Most allocations of which reports wait. More than a node can hold; what is dropped comes again.
-const WAITING_MAX: usize = 4_096;
+/// The longest text of an outcome; what is longer is cut, for the end of a step must be heard.
+const TEXT_MAX: usize = 8 * 1024;
+
+/// Most phases of a report; later ones are left out.
+const PHASES_MAX: usize = 64;
+
+/// Most allocations of which reports wait, so that a hostile node costs 64 MiB at most. What is
+/// dropped comes again.
+const WAITING_MAX: usize = 1_024;
 
 /// Why a report was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,9 +38,6 @@ pub(super) fn read(report: &v1::Report) -> Result<Observed, ReportError> {
         alloc: report.alloc_id.chars().take(80).collect(),
         message,
     };
-    if report.observed_json.len() > REPORT_MAX {
-        return Err(wrong(format!("has more than {REPORT_MAX} bytes")));
-    }
     let alloc = AllocId::new(report.alloc_id.as_str()).map_err(|e| wrong(e.to_string()))?;
     let fence = Fence::from(report.fence.ok_or_else(|| wrong("the fence is missing".to_owned()))?);
     let mut observed: Observed =
@@ -47,7 +51,44 @@ pub(super) fn read(report: &v1::Report) -> Result<Observed, ReportError> {
     // These two are the record's own.
     observed.unknown.remove("kind");
     observed.unknown.remove("v");
+    shorten(&mut observed);
+    if report.observed_json.len() > REPORT_MAX && encoded_len(&observed) > REPORT_MAX {
+        return Err(wrong(format!("has more than {REPORT_MAX} bytes")));
+    }
     Ok(observed)
+}
+
+fn shorten(observed: &mut Observed) {
+    observed.phases.truncate(PHASES_MAX);
+    for phase in &mut observed.phases {
+        cut(&mut phase.name);
+    }
+    match &mut observed.outcome {
+        Some(Outcome::CommandMissing { command, message }) => {
+            cut(command);
+            cut(message);
+        }
+        Some(Outcome::StartFailed { message, .. } | Outcome::Lost { message }) => cut(message),
+        Some(
+            Outcome::Exited { .. }
+            | Outcome::Signaled { .. }
+            | Outcome::OutOfMemory { .. }
+            | Outcome::TimedOut { .. }
+            | Outcome::Cancelled,
+        )
+        | None => {}
+    }
+}
+
+fn cut(text: &mut String) {
+    if text.len() > TEXT_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_MAX));
+        text.push('…');
+    }
+}
+
+fn encoded_len(observed: &Observed) -> usize {
+    serde_json::to_vec(observed).map_or(usize::MAX, |json| json.len())
 }
 
 /// What the store holds about a report's allocation.
@@ -170,7 +211,7 @@ pub(super) fn state_word(state: ObservedState) -> &'static str {
 pub(super) mod tests {
     use super::*;
     use ObservedState::{Ended, Preparing, Running};
-    use model::{NodeId, Outcome, Resources, RunId, StepStatus, Usage};
+    use model::{NodeId, Resources, RunId, StartFailure, StepStatus, Usage};
 
     /// A report of the `counter`-th allocation of step 0 of run `01jd`.
     pub(crate) fn observed(counter: u32, state: ObservedState) -> Observed {
@@ -288,7 +329,8 @@ pub(super) mod tests {
             }),
             ("observed_json: ", |r| r.observed_json = "{".to_owned()),
             ("has more than 65536 bytes", |r| {
-                r.observed_json = " ".repeat(REPORT_MAX + 1)
+                let long = format!(r#"{{"later":"{}","#, "x".repeat(REPORT_MAX));
+                r.observed_json = r.observed_json.replacen('{', &long, 1);
             }),
             ("needs `outcome` and `log_bytes`", |r| {
                 r.observed_json = r.observed_json.replace("log_bytes", "log_byte");
@@ -301,6 +343,29 @@ pub(super) mod tests {
             assert!(error.contains(expect), "{error} / {expect}");
         }
         assert_eq!(read(&message(&observed(1, Ended))), Ok(observed(1, Ended)));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_and_the_end_is_heard() {
+        let mut long = observed(1, Ended);
+        long.outcome = Some(Outcome::StartFailed {
+            cause: StartFailure::Image,
+            message: "ü".repeat(1 << 20),
+        });
+        long.phases = vec![
+            model::Phase {
+                name: "p".to_owned(),
+                ms: 1,
+                bytes: 0
+            };
+            100_000
+        ];
+        let read = read(&message(&long)).unwrap();
+        let Some(Outcome::StartFailed { message, .. }) = &read.outcome else {
+            panic!("{read:?}")
+        };
+        assert_eq!(message.chars().count(), TEXT_MAX / 2 + 1);
+        assert_eq!(read.phases.len(), PHASES_MAX);
     }
 
     #[test]

@@ -577,3 +577,23 @@ impl Drop for Counted<'_> {
         self.0.metrics.sessions.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_takes_nothing_is_given_up() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let outbox = Outbox::new(sender);
+        let message = || server_message::Message::RenewAck(v1::RenewAck { sequence: 1 });
+        assert!(outbox.send(message()).await.is_ok());
+        let began = Instant::now();
+        let end = outbox.send(message()).await.expect_err("nobody reads");
+        assert!(matches!(end, End::Stuck) && began.elapsed() >= STUCK_AFTER, "{end}");
+        receiver.recv().await;
+        outbox.close(&end);
+        let last = receiver.recv().await.expect("the reason").expect_err("a status");
+        assert_eq!(last.code(), tonic::Code::ResourceExhausted);
+    }
+}

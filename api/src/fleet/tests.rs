@@ -349,11 +349,19 @@ async fn a_node_that_comes_back_gets_the_next_epoch_and_the_same_orders() {
 
 #[tokio::test]
 async fn of_two_streams_of_a_node_the_newer_one_stays() {
-    let world = World::new().await;
+    let store = Flaky::new();
+    let world = World::over(store.clone()).await;
     let (older, ..) = Agent::register(&world.port, &[]).await;
+    let lease = store.newest_lease();
     let (mut newer, ..) = Agent::register(&world.port, &[]).await;
     let status = older.end().await;
     assert_eq!(status.code(), Code::Aborted, "{status:?}");
+    soon("the end of the older one's lease", async {
+        while store.lease_keep_alive(lease).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     assert_eq!(
         world.session().await.unwrap().node_epoch,
         2,

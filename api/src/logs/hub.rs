@@ -104,7 +104,7 @@ pub(super) struct Inner {
     pub(super) merges: Semaphore,
     pub(super) metrics: LogMetrics,
     limits: Limits,
-    stopping: CancellationToken,
+    pub(super) stopping: CancellationToken,
     tasks: TaskTracker,
     serials: AtomicU64,
 }

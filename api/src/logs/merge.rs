@@ -15,10 +15,16 @@ const MERGED_MAX: u64 = 4 * 1024 * 1024;
 /// Merges the blobs of `id` if there are more than `above`. A failure is logged and left: the log
 /// is whole as it is.
 pub(super) async fn after_end(hub: &Inner, id: &LogId, above: usize) {
-    let Ok(_one_at_a_time) = hub.merges.acquire().await else {
-        return;
+    let merged = async {
+        let _one_at_a_time = hub.merges.acquire().await;
+        merge(hub.blobs.as_ref(), id, above).await
     };
-    match merge(hub.blobs.as_ref(), id, above).await {
+    let merged = tokio::select! {
+        merged = merged => merged,
+        // Cut off at any point, the log is whole.
+        () = hub.stopping.cancelled() => return,
+    };
+    match merged {
         Ok(0) => {}
         Ok(merged) => {
             hub.metrics.merges.inc_by(merged);
