@@ -80,7 +80,6 @@ fn a_full_disk_while_unpacking_fails_the_step_and_only_it() {
     let run = cluster.ended(&cluster.submit("big", &pipeline("big")));
     let reason = step(&run, "only")["reason"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("disk"), "{reason}");
-    assert_eq!(step(&run, "only")["outcome"]["cause"], json!("disk"), "{run:#}");
     // What was half unpacked is gone, so a smaller image still fits.
     let run = cluster.ended(&cluster.submit("small", &pipeline("busybox")));
     assert_eq!(run["status"], json!("success"), "{run:#}");

@@ -135,8 +135,18 @@ impl Cluster {
         })
     }
 
-    /// The whole stored log of a step, byte for byte.
-    pub fn log(&self, run: &str, step: &str) -> Vec<u8> {
+    /// The log of a step of an ended run once all of it is stored: as long as the step's record says.
+    pub fn whole_log(&self, run: &Value, name: &str) -> Vec<u8> {
+        let id = run["run_id"].as_str().expect("an id");
+        let length = step(run, name)["log_bytes"].as_u64().unwrap_or_else(|| panic!("no length: {run:#}"));
+        self.until(&format!("the {length} bytes of {name}'s log are stored"), |c| {
+            let log = c.log(id, name);
+            (log.len() as u64 >= length).then_some(log)
+        })
+    }
+
+    /// What is stored of a step's log, byte for byte.
+    fn log(&self, run: &str, step: &str) -> Vec<u8> {
         let request = self.http.get(format!("{}/api/v1/runs/{run}/steps/{step}/logs", self.address)).bearer_auth(self.token()).send();
         self.runtime.block_on(async { request.await.expect("answered").error_for_status().expect("200").bytes().await.expect("bytes") }).to_vec()
     }
@@ -213,7 +223,7 @@ impl Cluster {
         stop(&mut self.server);
         let mark = self.path().file_name().expect("named").to_string_lossy().into_owned();
         leftovers::expect_none("mounts and processes", || leftovers::find(&mark));
-        for folder in ["agent/journal", "agent/allocs"] {
+        for folder in ["agent/journal", "agent/alloc", "agent/trash"] {
             let left: Vec<PathBuf> = fs::read_dir(self.path().join(folder)).into_iter().flatten().flatten().map(|e| e.path()).collect();
             assert!(left.is_empty(), "left in {folder}: {left:?}");
         }
