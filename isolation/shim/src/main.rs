@@ -65,7 +65,8 @@ impl From<Failure> for End {
     }
 }
 
-/// Puts the record on the disk and takes away what only the sandbox needed.
+/// Puts the record on the disk. Cgroups and bundle are removed by the launcher, which alone knows
+/// whether the id is in use again.
 fn finish(mut shim: Shim, outcome: Outcome) -> ExitCode {
     let order = &shim.order;
     let readings = shim.slice.readings(&order.spec.id);
@@ -87,10 +88,6 @@ fn finish(mut shim: Shim, outcome: Outcome) -> ExitCode {
         record.write(&order.bundle.exit())
     });
     let told = written.and_then(|()| write_whole(&order.bundle.ended(), b""));
-    // The launcher removes what cannot be removed here.
-    if let Err(error) = shim.slice.remove(&order.spec.id) {
-        eprintln!("cgroups remain: {error}");
-    }
     match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

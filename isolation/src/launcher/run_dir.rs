@@ -142,7 +142,9 @@ impl RunDir {
         }
         let ours = mount_points()?.contains(&(MOUNT_SOURCE.to_owned(), self.root.clone()));
         if ours {
-            umount2(&self.root, MntFlags::UMOUNT_NOFOLLOW)?;
+            // It is empty. Detaching does not mind a process that was just executed by another
+            // thread and holds a file of ours open for one more moment.
+            umount2(&self.root, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
         }
         Ok(())
     }
