@@ -191,7 +191,15 @@ async fn pack(mirror: &Mirror, history: &History, git_dir: &Path) -> Result<(), 
     for id in &history.wants {
         let _ = writeln!(input, "{id}");
     }
-    let mut args: Vec<&str> = vec!["pack-objects", "--revs", "--quiet", "--delta-base-offset"];
+    // The work tree is not seen safe on the disk either; see `Mirrors::export`.
+    let mut args: Vec<&str> = vec![
+        "-c",
+        "core.fsync=none",
+        "pack-objects",
+        "--revs",
+        "--quiet",
+        "--delta-base-offset",
+    ];
     if !history.boundary.is_empty() {
         // As `git upload-pack` does it: only the boundary that is given counts.
         args.splice(0..0, ["--shallow-file", ""]);

@@ -274,7 +274,8 @@ impl Mirrors {
         }
     }
 
-    /// Lays out a commit's tree with a working `.git`, fetching what is missing.
+    /// Lays out a commit's tree with a working `.git`, fetching what is missing. It is not seen
+    /// safe on the disk: after a loss of power it may be damaged and must not be used any more.
     ///
     /// # Errors
     /// As [`Mirrors::ensure_commit`], and [`GitError::TooLarge`], [`GitError::DiskFull`]. What was

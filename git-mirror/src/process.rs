@@ -108,7 +108,8 @@ pub(crate) struct Ended {
 
 impl Git {
     /// Writes the configuration into `root`. Blocking.
-    pub(crate) fn new(root: &Path, settings: GitSettings) -> Result<Self, GitError> {
+    pub(crate) fn new(root: &Path, mut settings: GitSettings) -> Result<Self, GitError> {
+        settings.git = whole_path(&settings.git);
         let (config, home) = (root.join("gitconfig"), root.join("home"));
         std::fs::create_dir_all(&home).map_err(|e| GitError::io(&home, e))?;
         let fresh = root.join("gitconfig.new");
@@ -232,6 +233,17 @@ impl Git {
             line.push(quoted(known.as_os_str()));
         }
         line
+    }
+}
+
+/// Where a program lies. With a whole path the kernel need not search for it, and this process is
+/// not copied to start it, which would take longer the more memory it has.
+fn whole_path(program: &Path) -> PathBuf {
+    let plain_name = program.components().count() == 1 && program.is_relative();
+    let mut places = PATH.split(':').map(|folder| Path::new(folder).join(program));
+    match places.find(|place| plain_name && place.is_file()) {
+        Some(place) => place,
+        None => program.to_owned(),
     }
 }
 

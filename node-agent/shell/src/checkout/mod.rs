@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::images::shelf::{Lease, Shelf, ShelfSettings, Size, measure};
+use crate::images::shelf::{Lasting, Lease, Shelf, ShelfSettings, Size, measure};
 use git_mirror::{Export, GitError, Mirrors};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -140,6 +140,7 @@ impl Checkouts {
             root: settings.root,
             bytes_max: settings.bytes_max,
             entries_max: settings.entries_max,
+            lasting: Lasting::ThisBoot,
         });
         Ok(Self {
             shelf: Arc::new(shelf.map_err(|e| CheckoutError::io(&root, &e))?),

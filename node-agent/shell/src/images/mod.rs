@@ -25,7 +25,7 @@ use crate::images::fetch::{Origin, Repository};
 use crate::images::layout::{Layout, Stamp};
 use crate::images::reference::Reference;
 use crate::images::registry::Registries;
-use crate::images::shelf::{Lease, Shelf, ShelfSettings};
+use crate::images::shelf::{Lasting, Lease, Shelf, ShelfSettings};
 use futures::future::try_join_all;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -118,6 +118,7 @@ impl Images {
             root: settings.root.clone(),
             bytes_max: settings.bytes_max,
             entries_max: ENTRIES_MAX,
+            lasting: Lasting::AcrossBoots,
         });
         let shelf = shelf.map_err(|e| ImageError::io("", &settings.root, &e))?;
         Ok(Self {

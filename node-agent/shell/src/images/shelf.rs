@@ -25,6 +25,16 @@ pub(crate) struct ShelfSettings {
     pub(crate) root: PathBuf,
     pub(crate) bytes_max: u64,
     pub(crate) entries_max: u64,
+    pub(crate) lasting: Lasting,
+}
+
+/// Whether layers outlive the machine's boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lasting {
+    /// They were seen safe on the disk before they were put here.
+    AcrossBoots,
+    /// They were not: after a loss of power they may be damaged.
+    ThisBoot,
 }
 
 /// What a layer takes.
@@ -91,6 +101,9 @@ impl Shelf {
         let temporary = settings.root.join(TEMPORARY);
         if temporary.exists() {
             std::fs::remove_dir_all(&temporary)?;
+        }
+        if settings.lasting == Lasting::ThisBoot {
+            forget_other_boots(&settings.root, &boot_id())?;
         }
         for folder in [TEMPORARY, LAYERS, SIZES] {
             std::fs::create_dir_all(settings.root.join(folder))?;
@@ -263,6 +276,26 @@ impl Drop for BuildLock {
     }
 }
 
+/// Identifies the machine's boot; the same text every time where the kernel does not tell.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// Removes all layers unless they were made in the boot that is named.
+fn forget_other_boots(root: &Path, boot: &str) -> io::Result<()> {
+    let note = root.join("boot");
+    if std::fs::read_to_string(&note).is_ok_and(|noted| noted == boot) {
+        return Ok(());
+    }
+    for folder in [LAYERS, SIZES].map(|folder| root.join(folder)) {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder)?;
+        }
+    }
+    std::fs::create_dir_all(root)?;
+    std::fs::write(note, boot)
+}
+
 fn discard(path: &Path) {
     if let Err(error) = std::fs::remove_dir_all(path) {
         tracing::warn!(path = %path.display(), %error, "layer could not be removed");
@@ -304,6 +337,7 @@ mod tests {
             root: root.to_owned(),
             bytes_max,
             entries_max: 1_000,
+            lasting: Lasting::ThisBoot,
         };
         Arc::new(Shelf::open(settings).unwrap())
     }
@@ -363,6 +397,17 @@ mod tests {
         assert_eq!(keys(root.path()), ["a"], "sizes are remembered, the adopted one stays");
         drop(adopted);
         assert_eq!(second.key_of(Path::new("/elsewhere/a")), None);
+    }
+
+    #[test]
+    fn layers_of_another_boot_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        drop(put(&shelf(root.path(), 100), "a", 1));
+        forget_other_boots(root.path(), &boot_id()).unwrap();
+        assert_eq!(keys(root.path()), ["a"], "the same boot");
+        std::fs::write(root.path().join("boot"), "another").unwrap();
+        assert!(shelf(root.path(), 100).lease("a").is_none());
+        assert!(keys(root.path()).is_empty());
     }
 
     #[tokio::test]
