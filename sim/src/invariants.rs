@@ -1,0 +1,159 @@
+//! What must hold after every event, read from the store's own history and from the machines.
+//!
+//! I2: one terminal result a step, legal transitions, fences that only grow. I4: no step is placed
+//! before its needs ended well. I5: orders never exceed a node's capacity.
+
+use crate::workload::Planned;
+use model::key::{self, RunKey};
+use model::{Allocation, NodeId, NodeRecord, Observed, Resources, RunId, StepRecord, StepStatus};
+use pipeline::progress::{Progress, Records};
+use std::collections::BTreeMap;
+use store::Change;
+
+/// The store as its changes tell it.
+#[derive(Debug, Default)]
+pub(crate) struct Watcher {
+    definitions: BTreeMap<RunId, Planned>,
+    records: BTreeMap<RunId, Records>,
+    nodes: BTreeMap<NodeId, NodeRecord>,
+    orders: BTreeMap<String, Allocation>,
+    /// How many steps ended, by status.
+    pub(crate) ended: BTreeMap<StepStatusWord, usize>,
+}
+
+type StepStatusWord = &'static str;
+
+impl Watcher {
+    pub(crate) fn triggered(&mut self, planned: &Planned) {
+        self.definitions.insert(planned.header.id.clone(), planned.clone());
+    }
+
+    /// Takes the changes of one revision, in which a placement writes step and order together.
+    pub(crate) fn on_revision(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.on_change(change);
+        }
+        for change in changes.iter().filter(|c| c.key.starts_with(key::ALLOCS)) {
+            if let Some(order) = self.orders.get(&change.key) {
+                let node = order.node.clone();
+                self.check_capacity(&node);
+            }
+        }
+    }
+
+    fn on_change(&mut self, change: &Change) {
+        if let Some(RunKey::Step(run, step)) = key::parse_run(&change.key) {
+            let value = change.value.as_deref().expect("a step's record is never removed");
+            let record: StepRecord = model::decode(value).expect("a step's record");
+            self.on_step(&run, step, record);
+        } else if change.key.starts_with(key::NODES) {
+            let value = change.value.as_deref().expect("a node is never removed");
+            let node: NodeRecord = model::decode(value).expect("a node's record");
+            self.nodes.insert(node.id.clone(), node);
+        } else if change.key.starts_with(key::ALLOCS) {
+            match change.value.as_deref() {
+                Some(value) => self
+                    .orders
+                    .insert(change.key.clone(), model::decode(value).expect("an order")),
+                None => self.orders.remove(&change.key),
+            };
+        }
+    }
+
+    fn on_step(&mut self, run: &RunId, step: usize, record: StepRecord) {
+        let planned = self.definitions.get(run).expect("a run that was triggered");
+        let records = self.records.entry(run.clone()).or_default();
+        let before = records.get(&step).map_or(StepStatus::Pending, |r| r.status);
+        if record.status == StepStatus::Assigned {
+            let ready = Progress::of(&planned.def, records);
+            assert!(
+                ready.ready().contains(&step),
+                "I4: step {step} of {run} was placed and is not ready"
+            );
+        }
+        if record.status.is_terminal() {
+            *self.ended.entry(record.status.as_str()).or_default() += 1;
+        }
+        let from = if before == StepStatus::Pending && record.status == StepStatus::Assigned {
+            StepStatus::Queued
+        } else {
+            before
+        };
+        let to = record.status;
+        assert!(
+            from.may_become(to),
+            "I2: step {step} of {run} went from {} to {}",
+            from.as_str(),
+            to.as_str()
+        );
+        let fence = records.get(&step).map(|r| r.fence).unwrap_or_default();
+        assert!(record.fence >= fence, "I2: the fence of step {step} of {run} fell");
+        records.insert(step, record);
+    }
+
+    fn check_capacity(&self, node: &NodeId) {
+        let Some(record) = self.nodes.get(node) else {
+            panic!("an order for node {node}, which never registered");
+        };
+        let here = self.orders.values().filter(|o| o.node == *node);
+        let sum = here.clone().fold(Resources::default(), |sum, o| {
+            sum.checked_add(&o.resources).expect("small")
+        });
+        let count = here.count();
+        assert!(
+            record.capacity.fits(&sum) && count <= record.slots as usize,
+            "I5: node {node} has {:?} and {} slots, granted are {sum:?} and {count}",
+            record.capacity,
+            record.slots
+        );
+    }
+
+    /// The step's needs ended well: whoever starts it now is right to do so.
+    pub(crate) fn check_start(&self, order: &Allocation) {
+        let planned = self.definitions.get(&order.run).expect("a run that was triggered");
+        let records = &self.records[&order.run];
+        let mut before = records.clone();
+        before.remove(&order.step);
+        let progress = Progress::of(&planned.def, &before);
+        assert!(
+            progress.ready().contains(&order.step),
+            "I4: {} was started too early",
+            order.id
+        );
+    }
+
+    /// Whether every step of the run has ended.
+    pub(crate) fn is_over(&self, run: &RunId) -> bool {
+        let (Some(planned), Some(records)) = (self.definitions.get(run), self.records.get(run)) else {
+            return false;
+        };
+        (0..planned.def.steps.len()).all(|s| records.get(&s).is_some_and(|r| r.status.is_terminal()))
+    }
+
+    pub(crate) fn orders(&self) -> impl Iterator<Item = &Allocation> {
+        self.orders.values()
+    }
+
+    pub(crate) fn record(&self, run: &RunId, step: usize) -> Option<&StepRecord> {
+        self.records.get(run)?.get(&step)
+    }
+
+    /// The accepted result is the one that the node reported for exactly this attempt.
+    pub(crate) fn check_result(&self, run: &RunId, step: usize, truth: &BTreeMap<model::AllocId, Observed>) {
+        let record = self.record(run, step).expect("the step has ended");
+        let Some(alloc) = &record.alloc else {
+            assert!(
+                matches!(record.status, StepStatus::Skipped | StepStatus::Cancelled),
+                "step {step} of {run} is {} without an attempt",
+                record.status.as_str()
+            );
+            return;
+        };
+        let reported = truth
+            .get(alloc)
+            .unwrap_or_else(|| panic!("{alloc} never reported its end"));
+        assert_eq!(record.outcome, reported.outcome, "the outcome of {alloc}");
+        assert_eq!(record.fence, reported.fence, "the fence of {alloc}");
+        assert_eq!(record.log_bytes, reported.log_bytes, "the log of {alloc}");
+    }
+}

@@ -1,0 +1,349 @@
+//! The whole cluster and the loop over its events.
+
+use crate::agenda::Agenda;
+use crate::invariants::Watcher;
+use crate::machine::Machine;
+use crate::message::{Event, MachineEvent};
+use crate::replica::{PREFIXES, Replica};
+use crate::workload::{self, Planned};
+use model::{AllocId, Observed, Request, RequestKind, key};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::collections::{BTreeMap, VecDeque};
+use store::memory::MemoryCore;
+use store::{Expect, Revision, Txn, WatchEvent};
+
+/// The virtual clock begins here; any time after the request's waiting time does.
+const START_MS: u64 = 1_000_000;
+/// Faults happen for this long.
+const FAULTY_MS: u64 = 60_000;
+/// By then every run must have ended, counted from the healing: a session may have to expire and
+/// a hundred steps of up to 20 s may have to go through one slot.
+const PROGRESS_MS: u64 = 3_600_000;
+/// How often something breaks, on average.
+const FAULT_EVERY_MS: u64 = 2_500;
+/// The most lines of the history that a failure prints.
+const TRACE_MAX: usize = 60;
+
+/// What happened under a seed, so that tests can demand that something did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Events in all.
+    pub events: usize,
+    /// Runs that were triggered; all have ended.
+    pub runs: usize,
+    /// Containers that were started.
+    pub launched: usize,
+    /// Times a replica won the election.
+    pub leaders: usize,
+    /// Times a replica learned from a refused commit that it does not lead.
+    pub deposed: usize,
+    /// Commits that the store refused because something had changed.
+    pub refused: usize,
+    /// Commits whose answer was lost.
+    pub lost_answers: usize,
+    /// Commits that were applied after their sender had crashed or lost its view.
+    pub commits_of_the_dead: usize,
+    /// Views that were built anew because a watch had fallen behind.
+    pub resyncs: usize,
+    /// Containers that a restarted agent found.
+    pub readopted: usize,
+    /// Reports that were refused because their order did not stand any more.
+    pub refused_reports: usize,
+    /// Steps that ended well, failed, timed out, were cancelled, were skipped.
+    pub ended: [usize; 5],
+}
+
+/// The cluster.
+pub(crate) struct World {
+    pub(crate) agenda: Agenda<Event>,
+    pub(crate) rng: StdRng,
+    pub(crate) store: MemoryCore,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) runs: Vec<Planned>,
+    pub(crate) watcher: Watcher,
+    /// The end that a node told for each allocation.
+    pub(crate) truth: BTreeMap<AllocId, Observed>,
+    pub(crate) connections: u64,
+    /// Things break.
+    pub(crate) faulty: bool,
+    pub(crate) report: Report,
+    seen: Revision,
+    trace: VecDeque<String>,
+}
+
+/// Lives through a seed: 60 s in which things break, then until every run has ended.
+///
+/// # Panics
+/// When an invariant does not hold; the last events and the seed are printed before.
+#[must_use]
+pub fn run(seed: u64) -> Report {
+    let mut world = World::new(seed);
+    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.live()));
+    if let Err(panic) = lived {
+        for line in &world.trace {
+            eprintln!("{line}");
+        }
+        eprintln!("this was seed {seed}: SIM_SEED={seed} cargo test -p sim replays it");
+        std::panic::resume_unwind(panic);
+    }
+    world.report
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let machines = (0..rng.random_range(1..=4))
+            .map(|n| Machine::new(workload::node(n, &mut rng)))
+            .collect();
+        Self {
+            agenda: Agenda::starting_at(START_MS),
+            store: MemoryCore::new(),
+            replicas: vec![Replica::default(), Replica::default()],
+            machines,
+            runs: Vec::new(),
+            watcher: Watcher::default(),
+            truth: BTreeMap::new(),
+            connections: 0,
+            faulty: true,
+            report: Report::default(),
+            seen: Revision(0),
+            trace: VecDeque::new(),
+            rng,
+        }
+    }
+
+    /// How long a message takes.
+    pub(crate) fn delay(&mut self) -> u64 {
+        let slow = self.faulty && self.rng.random_bool(0.05);
+        self.rng.random_range(0..if slow { 2_000 } else { 30 })
+    }
+
+    fn plan_history(&mut self) {
+        for which in 0..self.replicas.len() {
+            self.agenda.after(0, Event::StartReplica { which });
+        }
+        for which in 0..self.machines.len() {
+            let what = MachineEvent::StartAgent;
+            self.agenda
+                .after(self.rng.random_range(0..5_000), Event::Machine { which, what });
+        }
+        for run in 0..self.rng.random_range(1..=8) {
+            let at = self.rng.random_range(0..FAULTY_MS);
+            let planned = workload::run(run, START_MS + at, &mut self.rng);
+            self.runs.push(planned);
+            self.agenda.after(at, Event::Trigger { run });
+            if self.rng.random_bool(0.3) {
+                let later = at
+                    .saturating_add(self.rng.random_range(0..20_000))
+                    .saturating_sub(1_000);
+                self.agenda.after(later, Event::Cancel { run });
+            }
+        }
+        self.agenda
+            .after(self.rng.random_range(0..FAULT_EVERY_MS * 2), Event::Fault);
+        self.agenda.after(FAULTY_MS, Event::Heal);
+    }
+
+    fn live(&mut self) {
+        self.plan_history();
+        let mut next_period = START_MS;
+        while let Some(event) = self.agenda.next() {
+            self.report.events += 1;
+            self.note(&event);
+            self.happen(event);
+            self.look();
+            if self.agenda.now_ms() >= next_period {
+                next_period = self.agenda.now_ms() + Self::period_ms();
+                self.store.expire(self.agenda.now_ms());
+                self.look_at_everything();
+            }
+            if !self.faulty && self.is_over() {
+                return self.conclude();
+            }
+            let limit = START_MS + FAULTY_MS + PROGRESS_MS;
+            assert!(self.agenda.now_ms() < limit, "no end in sight: {}", self.what_is_left());
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        if self.trace.len() == TRACE_MAX {
+            self.trace.pop_front();
+        }
+        let mut line = format!("{} r{} {event:?}", self.agenda.now_ms(), self.store.revision().0);
+        line.truncate(400);
+        self.trace.push_back(line);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Trigger { run } => self.trigger(run),
+            Event::Cancel { run } => self.cancel(run),
+            Event::Fault => self.break_something(),
+            Event::Heal => self.heal(),
+            Event::Replica { which, life, what } => self.on_replica(which, life, what),
+            Event::Commit {
+                which,
+                life,
+                leader,
+                verified,
+            } => self.commit(which, life, leader, verified),
+            Event::StartReplica { which } => {
+                if !self.replicas[which].up {
+                    self.start_replica(which);
+                }
+            }
+            Event::Machine { which, what } => self.on_machine(which, what),
+            Event::Agent { which, life, what } => self.on_agent(which, life, what),
+        }
+    }
+
+    fn trigger(&mut self, run: usize) {
+        let Planned { header, def } = self.runs[run].clone();
+        self.watcher.triggered(&self.runs[run]);
+        self.report.runs += 1;
+        let now_ms = self.agenda.now_ms();
+        for (n, chunk) in def.to_chunks().iter().enumerate() {
+            let txn = Txn::new().put(key::run_def(&header.id, n), chunk);
+            self.store.commit(txn, now_ms).expect("legal");
+        }
+        let txn = Txn::new()
+            .expect(key::run(&header.id), Expect::Absent)
+            .put(key::run(&header.id), &header);
+        self.store.commit(txn, now_ms).expect("legal");
+    }
+
+    fn cancel(&mut self, run: usize) {
+        let now_ms = self.agenda.now_ms();
+        let request = Request {
+            what: RequestKind::Cancel {
+                run: self.runs[run].header.id.clone(),
+            },
+            requested_by: "sim".to_owned(),
+            created_ms: now_ms,
+            request_id: String::new(),
+        };
+        let key = key::request(&format!("q{}", self.report.events));
+        self.store.commit(Txn::new().put(key, &request), now_ms).expect("legal");
+    }
+
+    fn break_something(&mut self) {
+        if !self.faulty {
+            return;
+        }
+        let which = self.rng.random_range(0..self.replicas.len());
+        let machine = self.rng.random_range(0..self.machines.len());
+        match self.rng.random_range(0..7) {
+            0 if self.replicas[which].up => self.crash_replica(which),
+            1 => {
+                let pause = self.rng.random_range(0..6_000);
+                self.replicas[which].paused_until_ms = self.agenda.now_ms() + pause;
+            }
+            2 | 3 if self.machines[machine].agent.is_some() => self.crash_agent(machine),
+            4 if self.machines[machine].agent.is_some() => self.reboot(machine),
+            5 => self.disconnect(machine),
+            6 => self.store.compact(self.store.revision()),
+            _ => {}
+        }
+        self.agenda
+            .after(self.rng.random_range(0..FAULT_EVERY_MS * 2), Event::Fault);
+    }
+
+    fn heal(&mut self) {
+        self.faulty = false;
+        for which in 0..self.replicas.len() {
+            self.replicas[which].paused_until_ms = 0;
+        }
+    }
+
+    /// Shows the changes since the last event to the invariants and to those who watch.
+    fn look(&mut self) {
+        let mut changed = [false; PREFIXES.len()];
+        let mut revisions: BTreeMap<Revision, Vec<store::Change>> = BTreeMap::new();
+        for (n, prefix) in PREFIXES.iter().enumerate() {
+            for event in self.store.changes_since(self.seen, prefix) {
+                let WatchEvent::Changes(changes) = event else {
+                    // Compacted up to what has been seen.
+                    continue;
+                };
+                changed[n] = true;
+                revisions.entry(changes[0].revision).or_default().extend(changes);
+            }
+        }
+        if self.seen == self.store.revision() {
+            return;
+        }
+        self.seen = self.store.revision();
+        for changes in revisions.values() {
+            self.watcher.on_revision(changes);
+            for change in changes {
+                let node = change.key.strip_prefix(key::ALLOCS).and_then(|k| k.split('/').next());
+                let machine = self.machines.iter().position(|m| Some(m.record.id.as_str()) == node);
+                if let Some(which) = machine {
+                    self.orders_changed(which);
+                }
+            }
+        }
+        self.announce(&changed);
+    }
+
+    fn is_over(&self) -> bool {
+        let settled = |prefix| {
+            let page = self.store.range(prefix, None, 1).expect("legal");
+            page.entries.is_empty()
+        };
+        self.report.runs == self.runs.len()
+            && self.runs.iter().all(|r| self.watcher.is_over(&r.header.id))
+            && [key::ALLOCS, key::OBSERVED, key::REQUESTS].into_iter().all(settled)
+            && self
+                .machines
+                .iter()
+                .all(|m| m.agent.as_ref().is_some_and(node_agent::Node::is_idle))
+    }
+
+    fn conclude(&mut self) {
+        for planned in &self.runs {
+            for step in 0..planned.def.steps.len() {
+                self.watcher.check_result(&planned.header.id, step, &self.truth);
+            }
+        }
+        for machine in &self.machines {
+            assert_eq!(
+                machine.alive().count(),
+                0,
+                "a container is left on {}",
+                machine.record.id
+            );
+        }
+        let words = ["success", "failed", "timed_out", "cancelled", "skipped"];
+        self.report.ended = words.map(|w| self.watcher.ended.get(w).copied().unwrap_or(0));
+    }
+
+    fn what_is_left(&mut self) -> String {
+        let mut left = String::new();
+        for planned in &self.runs {
+            for step in 0..planned.def.steps.len() {
+                let status = self.watcher.record(&planned.header.id, step).map(|r| r.status);
+                if !status.is_some_and(model::StepStatus::is_terminal) {
+                    left.push_str(&format!("\n{} step {step}: {status:?}", planned.header.id));
+                    for replica in &mut self.replicas {
+                        let why = replica.cluster.explain(&planned.header.id, step, 0);
+                        left.push_str(&format!("; {}", why.map(|w| w.sentence).unwrap_or_default()));
+                    }
+                }
+            }
+        }
+        for prefix in [key::ALLOCS, key::OBSERVED, key::REQUESTS] {
+            for entry in self.store.range(prefix, None, 10).expect("legal").entries {
+                left.push_str(&format!("\n{}", entry.key));
+            }
+        }
+        for machine in &self.machines {
+            let lives = machine.agent.iter().flat_map(|a| a.lives());
+            let lives: Vec<String> = lives.map(|l| format!("{} {}", l.alloc(), l.state_name())).collect();
+            left.push_str(&format!("\n{}: {lives:?}", machine.record.id));
+        }
+        left
+    }
+}
