@@ -25,9 +25,10 @@ use crate::process::Git;
 use crate::reader::Found;
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// What to look up in a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,6 +102,8 @@ pub struct Exported {
 
 /// Repositories for which a process waits to be asked; beyond it the one unused for longest ends.
 const READERS_MAX: usize = 32;
+/// How long a process that was ended may take to let go of its folder.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// A commit's author and first line stand in its first bytes.
 const COMMIT_HEAD_MAX: u64 = 64 * 1024;
 
@@ -339,6 +342,19 @@ impl Mirrors {
         let mirrors = self.shared.mirrors.lock().expect("no panic while it is held");
         if let Some(mirror) = cold.and_then(|key| mirrors.get(&key)) {
             mirror.close_reader();
+        }
+    }
+}
+
+/// Takes the lock, waiting a moment for a process that is just ending.
+fn take(lock: &File) -> Result<(), TryLockError> {
+    let patient_until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < patient_until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
         }
     }
 }
