@@ -143,40 +143,10 @@ fn mounts(spec: &SandboxSpec) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-    use std::time::Duration;
+    use std::path::Path;
 
     use super::*;
-    use crate::sandbox::{Limits, Network, RootFs};
-
-    fn spec() -> SandboxSpec {
-        SandboxSpec {
-            id: "one".into(),
-            hostname: "build".into(),
-            rootfs: RootFs {
-                lowers: vec!["/layers/top".into(), "/layers/base".into()],
-                upper: "/work/upper".into(),
-                work: "/work/work".into(),
-            },
-            argv: vec!["/bin/sh".into(), "-c".into(), "true".into()],
-            env: vec![("TOKEN".into(), "hunter2".into())],
-            cwd: "/workspace".into(),
-            user: None,
-            limits: Limits {
-                cpu_millis: 500,
-                memory_bytes: 64 << 20,
-                pids: 100,
-                shm_bytes: 1 << 20,
-                nofile: 1_024,
-                log_bytes_max: 1 << 20,
-            },
-            timeout: Duration::from_secs(60),
-            kill_grace: Duration::from_secs(5),
-            network: Network::LoopbackOnly,
-            log_path: PathBuf::from("/data/log"),
-            exit_path: PathBuf::from("/data/exit.json"),
-        }
-    }
+    use crate::sandbox::tests::example as spec;
 
     fn user(uid: u32) -> ResolvedUser {
         ResolvedUser {

@@ -274,3 +274,87 @@ mod millis {
         u64::deserialize(from).map(Duration::from_millis)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A spec that is valid in every respect.
+    pub(crate) fn example() -> SandboxSpec {
+        SandboxSpec {
+            id: "one".into(),
+            hostname: "build".into(),
+            rootfs: RootFs {
+                lowers: vec!["/layers/top".into(), "/layers/base".into()],
+                upper: "/work/upper".into(),
+                work: "/work/work".into(),
+            },
+            argv: vec!["/bin/sh".into(), "-c".into(), "true".into()],
+            env: vec![("TOKEN".into(), "hunter2".into())],
+            cwd: "/workspace".into(),
+            user: None,
+            limits: Limits {
+                cpu_millis: 500,
+                memory_bytes: 64 << 20,
+                pids: 100,
+                shm_bytes: 1 << 20,
+                nofile: 1_024,
+                log_bytes_max: 1 << 20,
+            },
+            timeout: Duration::from_secs(60),
+            kill_grace: Duration::from_secs(5),
+            network: Network::LoopbackOnly,
+            log_path: PathBuf::from("/data/log"),
+            exit_path: PathBuf::from("/data/exit.json"),
+        }
+    }
+
+    /// A field, and how it is made wrong.
+    type Spoiled = (&'static str, fn(&mut SandboxSpec));
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        assert_eq!(example().validate(), Ok(()));
+        let cases: [Spoiled; 20] = [
+            ("id", |spec| spec.id = String::new()),
+            ("id", |spec| spec.id = "a/b".into()),
+            ("id", |spec| spec.id = "_shims".into()),
+            ("id", |spec| spec.id = "x".repeat(65)),
+            ("hostname", |spec| spec.hostname = "a b".into()),
+            ("rootfs.lowers", |spec| spec.rootfs.lowers.clear()),
+            ("rootfs.lowers", |spec| spec.rootfs.lowers = vec!["/l".into(); 501]),
+            ("rootfs.upper", |spec| spec.rootfs.upper = "upper".into()),
+            ("argv", |spec| spec.argv.clear()),
+            ("argv", |spec| spec.argv[0] = String::new()),
+            ("argv", |spec| spec.argv[1] = "a\0b".into()),
+            ("argv", |spec| spec.argv[2] = "x".repeat(128 << 10)),
+            ("env", |spec| spec.env[0].0 = "A=B".into()),
+            ("env", |spec| spec.env[0].1 = "a\0".into()),
+            ("env", |spec| spec.env = vec![("A".into(), "x".repeat(100_000)); 11]),
+            ("cwd", |spec| spec.cwd = "workspace".into()),
+            ("limits.cpu_millis", |spec| spec.limits.cpu_millis = 9),
+            ("limits.memory_bytes", |spec| spec.limits.memory_bytes = 1 << 20),
+            ("timeout", |spec| spec.timeout = Duration::ZERO),
+            ("exit_path", |spec| spec.exit_path = "exit".into()),
+        ];
+        for (index, (field, spoil)) in cases.into_iter().enumerate() {
+            let mut spec = example();
+            spoil(&mut spec);
+            let found = spec.validate().map_err(|error| error.field);
+            assert_eq!(found, Err(field), "case {index}");
+        }
+    }
+
+    #[test]
+    fn a_spec_is_printed_without_the_values_of_its_environment() {
+        let text = format!("{:?}", example());
+        assert!(text.contains("TOKEN") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_spec_survives_the_way_to_the_shim() {
+        let json = serde_json::to_string(&example()).unwrap();
+        assert!(json.contains("\"timeout_ms\":60000"), "{json}");
+        assert_eq!(serde_json::from_str::<SandboxSpec>(&json).unwrap(), example());
+    }
+}

@@ -318,3 +318,42 @@ a, b = socket.socketpair(); a.send(b\"x\"); m.Lock(); tempfile.mkdtemp()'
     forget_layers(&node, "tools");
     assert!(log.contains("main.c\n0\nnobody\nend\n"), "{log}");
 }
+
+/// An image may put a link wherever the runtime mounts or makes something.
+#[test]
+fn links_in_an_image_do_not_lead_out_of_it() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let victim = node.folder().join("victim");
+    let links = ["dev", "dev/pts", "dev/shm", "proc", "sys", "etc", "tmp"];
+    for (count, link) in links.into_iter().enumerate() {
+        for (kind, target) in [("absolute", victim.clone()), ("relative", up_to(&victim))] {
+            fs::create_dir(&victim).unwrap();
+            fs::write(victim.join("passwd"), "intruder:x:7:7::/:/bin/sh\n").unwrap();
+            let mut spec = node.shell(&format!("link-{count}-{kind}"), "true");
+            spec.user = Some("intruder".into());
+            let path = spec.rootfs.upper.join(link);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(&target, &path).unwrap();
+            let (record, log) = node.run(&spec);
+            let refused = matches!(record.end, End::SpecRefused { .. } | End::SandboxFailed { .. });
+            assert!(refused, "{link} {kind}: {record:?} {log}");
+            spec = node.shell(&format!("link-{count}-{kind}-root"), "true");
+            let path = spec.rootfs.upper.join(link);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(&target, &path).unwrap();
+            let (record, _) = node.run(&spec);
+            let found: Vec<_> = fs::read_dir(&victim).unwrap().flatten().collect();
+            assert_eq!(found.len(), 1, "{link} {kind}: {record:?} made {found:?}");
+            assert!(found[0].file_name() == "passwd");
+            fs::remove_dir_all(&victim).unwrap();
+        }
+    }
+}
+
+/// A relative link that climbs to the root of whatever it is followed in, and down again.
+fn up_to(path: &Path) -> PathBuf {
+    PathBuf::from("../".repeat(20)).join(path.strip_prefix("/").unwrap())
+}

@@ -50,6 +50,9 @@ pub struct LauncherConfig {
 }
 
 /// Starts and follows the sandboxes of one `run_dir`. May be shared between threads.
+///
+/// Shims are meant to outlive the agent. A service manager that ends everything in the agent's own
+/// cgroup has to be told (systemd: `KillMode=process`, `Delegate=yes`).
 #[derive(Debug)]
 pub struct Launcher {
     run_dir: RunDir,
@@ -514,5 +517,23 @@ fn shim_lives(bundle: &Bundle) -> Result<bool, LauncherError> {
             .is_some()),
         // It has not written who it is; whoever holds the bundle open is about to.
         None => run_dir::is_locked(bundle).map_err(io_error("looking at the bundle's lock")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_may_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Launcher>();
+        shared::<SandboxWatch>();
+    }
+
+    #[test]
+    fn the_name_of_a_slice_never_changes() {
+        // Sandboxes of an older agent are found by it.
+        assert_eq!(slice_name(Path::new("/run/buildflow")), "0b35c3fe15001380");
     }
 }
