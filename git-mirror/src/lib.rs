@@ -135,8 +135,7 @@ impl Mirrors {
         std::fs::create_dir_all(root.join("mirrors")).map_err(io)?;
         let root = root.canonicalize().map_err(io)?;
         let lock = File::create(root.join("lock")).map_err(|e| GitError::io(&root, e))?;
-        lock.try_lock()
-            .map_err(|_| GitError::RootInUse { path: root.clone() })?;
+        take(&lock).map_err(|_| GitError::RootInUse { path: root.clone() })?;
         let trash = root.join("temporary");
         if trash.exists() {
             std::fs::remove_dir_all(&trash).map_err(|e| GitError::io(&trash, e))?;
