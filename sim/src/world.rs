@@ -70,25 +70,37 @@ pub(crate) struct World {
     pub(crate) faulty: bool,
     pub(crate) report: Report,
     seen: Revision,
-    trace: VecDeque<String>,
+    /// The last events, when they are wanted: writing them down costs more than living them.
+    trace: Option<VecDeque<String>>,
 }
 
 /// Lives through a seed: 60 s in which things break, then until every run has ended.
 ///
 /// # Panics
-/// When an invariant does not hold; the last events and the seed are printed before.
+/// When an invariant does not hold. The history is lived through a second time then, and its last
+/// events and the seed are printed.
 #[must_use]
 pub fn run(seed: u64) -> Report {
-    let mut world = World::new(seed);
-    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.live()));
-    if let Err(panic) = lived {
-        for line in &world.trace {
-            eprintln!("{line}");
+    live(World::new(seed)).unwrap_or_else(|(_, panic)| {
+        let mut again = World::new(seed);
+        again.trace = Some(VecDeque::new());
+        if let Err((world, _)) = live(again) {
+            for line in world.trace.iter().flatten() {
+                eprintln!("{line}");
+            }
         }
         eprintln!("this was seed {seed}: SIM_SEED={seed} cargo test -p sim replays it");
-        std::panic::resume_unwind(panic);
+        std::panic::resume_unwind(panic)
+    })
+}
+
+type Panic = Box<dyn std::any::Any + Send>;
+
+fn live(mut world: World) -> Result<Report, (Box<World>, Panic)> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.live())) {
+        Ok(()) => Ok(world.report),
+        Err(panic) => Err((Box::new(world), panic)),
     }
-    world.report
 }
 
 impl World {
@@ -109,7 +121,7 @@ impl World {
             faulty: true,
             report: Report::default(),
             seen: Revision(0),
-            trace: VecDeque::new(),
+            trace: None,
             rng,
         }
     }
@@ -168,12 +180,12 @@ impl World {
     }
 
     fn note(&mut self, event: &Event) {
-        if self.trace.len() == TRACE_MAX {
-            self.trace.pop_front();
+        let Some(trace) = &mut self.trace else { return };
+        if trace.len() == TRACE_MAX {
+            trace.pop_front();
         }
-        let mut line = format!("{} r{} {event:?}", self.agenda.now_ms(), self.store.revision().0);
-        line.truncate(400);
-        self.trace.push_back(line);
+        let line = format!("{} r{} {event:?}", self.agenda.now_ms(), self.store.revision().0);
+        trace.push_back(line.chars().take(400).collect());
     }
 
     fn happen(&mut self, event: Event) {
@@ -259,6 +271,9 @@ impl World {
 
     /// Shows the changes since the last event to the invariants and to those who watch.
     fn look(&mut self) {
+        if self.seen == self.store.revision() {
+            return;
+        }
         let mut changed = [false; PREFIXES.len()];
         let mut revisions: BTreeMap<Revision, Vec<store::Change>> = BTreeMap::new();
         for (n, prefix) in PREFIXES.iter().enumerate() {
@@ -270,9 +285,6 @@ impl World {
                 changed[n] = true;
                 revisions.entry(changes[0].revision).or_default().extend(changes);
             }
-        }
-        if self.seen == self.store.revision() {
-            return;
         }
         self.seen = self.store.revision();
         for changes in revisions.values() {
