@@ -98,9 +98,60 @@ pub(super) struct Session<'a> {
     renewal: watch::Sender<(u64, Instant)>,
     /// What the agent had in its journal when it registered.
     held: BTreeSet<AllocId>,
+    leaving: Mutex<Leaving>,
+}
+
+/// Allocations that have ended, on their way out. The agent keeps each one's id until it is told to
+/// forget it, which is when both its order is gone and its log is whole, in either order.
+#[derive(Default)]
+struct Leaving {
     /// Of which the agent said that they ended, until their log is whole: never to be forgotten
     /// unasked, for the step may have another attempt by the time they are removed.
-    ended: Mutex<BTreeSet<AllocId>>,
+    ended: BTreeSet<AllocId>,
+    /// Of these the order is gone, their log is not whole yet.
+    vanished: BTreeSet<AllocId>,
+    /// Of these the log is whole, their order still stands.
+    whole: BTreeSet<AllocId>,
+}
+
+impl Leaving {
+    fn ended(&mut self, alloc: &AllocId) {
+        if self.ended.len() < LOGS_MAX {
+            self.ended.insert(alloc.clone());
+        }
+    }
+
+    /// Its order is gone.
+    fn vanished(&mut self, alloc: &AllocId) -> Gone {
+        if self.whole.remove(alloc) {
+            Gone::Finished
+        } else if self.ended.contains(alloc) {
+            self.vanished.insert(alloc.clone());
+            Gone::OwesLog
+        } else {
+            Gone::Unknown
+        }
+    }
+
+    /// Its log is whole; true when its order is gone too.
+    fn whole(&mut self, alloc: &AllocId) -> bool {
+        self.ended.remove(alloc);
+        let vanished = self.vanished.remove(alloc);
+        if !vanished && self.whole.len() < LOGS_MAX {
+            self.whole.insert(alloc.clone());
+        }
+        vanished
+    }
+}
+
+/// What is known of an allocation whose order is gone.
+enum Gone {
+    /// It ended and its log is whole.
+    Finished,
+    /// It ended and its log is not whole.
+    OwesLog,
+    /// Its end was not told in this session.
+    Unknown,
 }
 
 /// A session's whole life; answers why it ended.
@@ -151,7 +202,7 @@ async fn open(
         to_open,
         renewal: watch::Sender::new((0, Instant::now())),
         held: registration.held,
-        ended: Mutex::default(),
+        leaving: Mutex::default(),
     };
     let welcome = server_message::Message::Welcome(v1::Welcome {
         server: fleet.config.server_name.clone(),
@@ -204,7 +255,7 @@ impl Session<'_> {
             Some(Message::Report(report)) => {
                 let observed = report::read(&report)?;
                 if observed.state == ObservedState::Ended {
-                    self.has_ended(&observed.alloc);
+                    self.leaving().ended(&observed.alloc);
                 }
                 if !self.waiting.add(observed) {
                     tracing::warn!(node_id = %self.node, "too many reports wait, one was left to come again");
@@ -217,15 +268,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn ended(&self) -> MutexGuard<'_, BTreeSet<AllocId>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has_ended(&self, alloc: &AllocId) {
-        let mut ended = self.ended();
-        if ended.len() < LOGS_MAX {
-            ended.insert(alloc.clone());
-        }
+    fn leaving(&self) -> MutexGuard<'_, Leaving> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn logs(&self) -> MutexGuard<'_, BTreeMap<AllocId, Slot>> {
@@ -372,7 +416,7 @@ impl Session<'_> {
             for word in words {
                 match word {
                     Word::Order(allocation) => self.send_order(&allocation).await?,
-                    Word::Vanished(alloc) => self.forget_unless_folded(alloc).await?,
+                    Word::Vanished(alloc) => self.on_vanished(alloc).await?,
                 }
             }
         }
@@ -451,12 +495,18 @@ impl Session<'_> {
         }
     }
 
-    /// An allocation is not ordered any more: unless it ended, the agent drops it. The agent's own
-    /// word for its end is enough, for its report is answered by itself.
-    async fn forget_unless_folded(&self, alloc: AllocId) -> Result<(), End> {
-        if self.ended().contains(&alloc) {
-            return Ok(());
+    /// An allocation is not ordered any more: the agent drops it, unless it owes its log.
+    async fn on_vanished(&self, alloc: AllocId) -> Result<(), End> {
+        let known = self.leaving().vanished(&alloc);
+        match known {
+            Gone::Finished => self.forget(&alloc).await,
+            Gone::OwesLog => Ok(()),
+            Gone::Unknown => self.forget_unless_folded(alloc).await,
         }
+    }
+
+    /// Drops what never ended. What did may owe its log, and the agent offers that by itself.
+    async fn forget_unless_folded(&self, alloc: AllocId) -> Result<(), End> {
         let mut pauses = Pauses::default();
         let folded = loop {
             match filing::was_folded(self.fleet.store.as_ref(), &alloc).await {
@@ -518,6 +568,7 @@ impl Session<'_> {
     async fn tell_of_logs(&self) -> End {
         loop {
             for reply in self.board.next().await {
+                let mut finished = None;
                 let message = match reply {
                     Reply::From { alloc, offset } => server_message::Message::LogFrom(v1::LogFrom {
                         alloc_id: alloc.to_string(),
@@ -530,7 +581,7 @@ impl Session<'_> {
                     } => {
                         if complete {
                             self.logs().remove(&alloc);
-                            self.ended().remove(&alloc);
+                            finished = self.leaving().whole(&alloc).then(|| alloc.clone());
                         }
                         server_message::Message::LogAck(v1::LogAck {
                             alloc_id: alloc.to_string(),
@@ -539,10 +590,18 @@ impl Session<'_> {
                         })
                     }
                 };
-                if let Err(end) = self.outbox.send(message).await {
+                if let Err(end) = self.tell(message, finished).await {
                     return end;
                 }
             }
+        }
+    }
+
+    async fn tell(&self, message: server_message::Message, finished: Option<AllocId>) -> Result<(), End> {
+        self.outbox.send(message).await?;
+        match finished {
+            Some(alloc) => self.forget(&alloc).await,
+            None => Ok(()),
         }
     }
 }
@@ -581,6 +640,20 @@ impl Drop for Counted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_allocation_is_forgotten_once_its_order_is_gone_and_its_log_is_whole() {
+        let alloc = AllocId::new("01jd-0-1-1").expect("legal");
+        let mut order_first = Leaving::default();
+        order_first.ended(&alloc);
+        assert!(matches!(order_first.vanished(&alloc), Gone::OwesLog));
+        assert!(order_first.whole(&alloc), "both, the log last");
+        let mut log_first = Leaving::default();
+        log_first.ended(&alloc);
+        assert!(!log_first.whole(&alloc), "its order still stands");
+        assert!(matches!(log_first.vanished(&alloc), Gone::Finished));
+        assert!(matches!(log_first.vanished(&alloc), Gone::Unknown), "nothing is kept of it");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_takes_nothing_is_given_up() {
