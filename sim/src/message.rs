@@ -45,6 +45,8 @@ pub(crate) enum Event {
 pub(crate) enum ReplicaEvent {
     /// Try to lead.
     Campaign,
+    /// Read what a new leader has to know.
+    BeginTerm,
     /// Renew the leader's lease.
     KeepAlive,
     /// Changes of one prefix arrive.

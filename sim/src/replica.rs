@@ -42,6 +42,8 @@ pub(crate) struct Replica {
     awaited: [bool; PREFIXES.len()],
     lease: Option<LeaseId>,
     pub(crate) leads: Option<Revision>,
+    /// The revision of its own key under which it has read all orders.
+    term: Option<Revision>,
     commits: usize,
 }
 
@@ -78,6 +80,7 @@ impl World {
         replica.cluster = Cluster::new();
         replica.awaited = [false; PREFIXES.len()];
         replica.commits = 0;
+        replica.term = None;
         for (n, prefix) in PREFIXES.iter().enumerate() {
             let page = self.store.range(prefix, None, 1_000).expect("legal");
             assert!(!page.more, "the simulated store fits one page");
@@ -92,6 +95,7 @@ impl World {
         (replica.leads, replica.lease) = (leads, lease);
         if leads.is_some() {
             self.tell(which, RENEW_MS, ReplicaEvent::KeepAlive);
+            self.tell(which, 0, ReplicaEvent::BeginTerm);
         } else {
             self.tell(which, CAMPAIGN_MS, ReplicaEvent::Campaign);
         }
@@ -129,7 +133,8 @@ impl World {
             ReplicaEvent::Deliver { prefix } => self.deliver(which, prefix),
             ReplicaEvent::Act => self.act(which),
             ReplicaEvent::Answer(answers) => self.answered(which, answers),
-            ReplicaEvent::AnswerLost => self.build_view(which),
+            ReplicaEvent::AnswerLost => self.give_up_key(which),
+            ReplicaEvent::BeginTerm => self.begin_term(which),
         }
         let checked = self.replicas[which].cluster.sanity_check();
         checked.unwrap_or_else(|breach| panic!("replica {which}: {breach}"));
@@ -169,7 +174,34 @@ impl World {
         replica.leads = Some(revision);
         replica.lease = Some(lease);
         self.tell(which, RENEW_MS, ReplicaEvent::KeepAlive);
+        let delay = self.delay();
+        self.tell(which, delay, ReplicaEvent::BeginTerm);
+    }
+
+    /// Reads all orders once the key is held: those of the leader before may not have come by the
+    /// watch yet, and what is free on a node follows from all of them.
+    fn begin_term(&mut self, which: usize) {
+        let page = self.store.range(key::ALLOCS, None, 1_000).expect("legal");
+        let replica = &mut self.replicas[which];
+        for entry in &page.entries {
+            let taken = replica
+                .cluster
+                .on_change(&entry.key, Some(&entry.value), entry.mod_revision.0);
+            taken.expect("a record of ours");
+        }
+        replica.term = replica.leads;
         self.tell(which, 0, ReplicaEvent::Act);
+    }
+
+    /// A commit may still be on its way: without the key that it is guarded by it will be refused.
+    fn give_up_key(&mut self, which: usize) {
+        let now_ms = self.agenda.now_ms();
+        let replica = &mut self.replicas[which];
+        replica.leads = None;
+        if let Some(lease) = replica.lease.take() {
+            self.store.lease_revoke(lease, now_ms);
+        }
+        self.build_view(which);
     }
 
     fn keep_alive(&mut self, which: usize) {
@@ -204,7 +236,11 @@ impl World {
         for event in events.into_iter().take(count) {
             let WatchEvent::Changes(changes) = event else {
                 self.report.resyncs += 1;
-                return self.build_view(which);
+                return if replica.commits > 0 {
+                    self.give_up_key(which)
+                } else {
+                    self.build_view(which)
+                };
             };
             for change in changes {
                 replica.cursors[prefix] = change.revision;
@@ -229,7 +265,10 @@ impl World {
     fn act(&mut self, which: usize) {
         let now_ms = self.agenda.now_ms();
         let replica = &mut self.replicas[which];
-        let Some(leader) = replica.leads.filter(|_| replica.commits < COMMITS_MAX) else {
+        let Some(leader) = replica
+            .leads
+            .filter(|l| replica.term == Some(*l) && replica.commits < COMMITS_MAX)
+        else {
             return;
         };
         let plan = replica.cluster.plan(now_ms);

@@ -41,7 +41,8 @@ pub(crate) struct Election {
     pub(crate) config: SchedulerConfig,
     /// The revision of our own key while we hold it.
     pub(crate) standing: watch::Sender<Option<Revision>>,
-    /// Told by the loop when a commit showed that the key of this revision is not ours any more.
+    /// Told by the loop that the key of this revision is of no use any more: a commit showed that it
+    /// is not ours, or has an unknown outcome.
     pub(crate) deposed: watch::Receiver<Revision>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: CancellationToken,

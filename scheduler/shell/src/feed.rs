@@ -71,7 +71,7 @@ impl Feed {
 
 /// Reads a prefix page by page; answers the revision to watch from. Runs that have finished shrink
 /// as they are read, so the whole history never is in memory.
-async fn load(store: &dyn Store, prefix: &str, cluster: &mut Cluster) -> Result<Revision, StoreError> {
+pub(crate) async fn load(store: &dyn Store, prefix: &str, cluster: &mut Cluster) -> Result<Revision, StoreError> {
     let mut first_revision = None;
     let mut after: Option<String> = None;
     loop {

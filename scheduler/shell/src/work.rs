@@ -2,14 +2,23 @@
 //! nothing left to do; wait for the next change or the period.
 //!
 //! A commit whose outcome is unknown, a broken watch or a failing store all have the same cure: the
-//! view is thrown away and built anew from the store. Not here: any decision.
+//! view is thrown away and built anew from the store.
+//!
+//! What is free on a node follows from all its orders, and no guard of a placement compares those.
+//! So only one who knows every order may place, which takes two rules. A *term* is the time under
+//! one revision of the leader's key; at its **beginning all orders are read**, since those of the
+//! leader before may not have come by the watch yet. And a commit whose outcome is unknown **ends
+//! the term**: it may still be on its way, and only the loss of the key it is guarded by keeps it
+//! from being applied behind the back of the next view.
+//!
+//! Not here: any decision.
 
 use crate::SchedulerConfig;
 use crate::backoff::Backoff;
 use crate::commit::{Answer, commit};
-use crate::feed::{Broken, Feed, tell};
+use crate::feed::{Broken, Feed, load, tell};
 use crate::metrics::Metrics;
-use model::RunId;
+use model::{RunId, key};
 use scheduler::{Action, Cluster, Explanation, Plan, Ticket, Transition};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -58,6 +67,10 @@ pub(crate) struct Work {
     shutdown: CancellationToken,
     cluster: Cluster,
     backoff: Backoff,
+    /// The term whose orders have been read into this view.
+    term: Option<Revision>,
+    /// A term in which the outcome of a commit is unknown.
+    spent: Option<Revision>,
 }
 
 impl Work {
@@ -80,6 +93,8 @@ impl Work {
             shutdown,
             cluster: Cluster::new(),
             backoff: Backoff::new(),
+            term: None,
+            spent: None,
         }
     }
 
@@ -108,6 +123,7 @@ impl Work {
     /// Builds a view and works on it; returns `Ok` at the shutdown.
     async fn work_on_a_view(&mut self) -> Result<(), Interrupted> {
         self.cluster = Cluster::new();
+        self.term = None;
         let shutdown = self.shutdown.clone();
         let mut feed = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -137,9 +153,14 @@ impl Work {
         self.cluster.refresh();
         let mut fruitless = 0;
         while !self.shutdown.is_cancelled() && fruitless < FRUITLESS_MAX {
-            let Some(leader) = *self.standing.borrow_and_update() else {
+            let standing = *self.standing.borrow_and_update();
+            let Some(leader) = standing.filter(|_| standing != self.spent) else {
                 return Ok(());
             };
+            if self.term != standing {
+                load(self.store.as_ref(), key::ALLOCS, &mut self.cluster).await?;
+                self.term = standing;
+            }
             let started = Instant::now();
             let plan = self.cluster.plan(now_ms());
             if plan.proposals.is_empty() {
@@ -173,7 +194,11 @@ impl Work {
             return Ok(0);
         }
         let tickets: Vec<Ticket> = verified.iter().map(|v| v.ticket).collect();
-        match commit(self.store.as_ref(), leader, verified).await? {
+        let answer = commit(self.store.as_ref(), leader, verified).await.inspect_err(|_| {
+            self.spent = Some(leader);
+            self.deposed.send_replace(leader);
+        })?;
+        match answer {
             Answer::Deposed => {
                 self.metrics.refused.inc_by(tickets.len() as u64);
                 tracing::warn!("the leader's key is not ours any more, nothing was written");

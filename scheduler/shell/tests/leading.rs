@@ -28,6 +28,8 @@ enum Way {
     Cut,
     /// The next batch is applied, but its answer is lost.
     LosesAnswer,
+    /// The next batch is said to have failed, and arrives half a second later.
+    DelaysCommit,
     /// Renewals are swallowed and answered with success: the server believes that it leads.
     LiesAboutLease,
 }
@@ -104,6 +106,16 @@ impl Store for Path {
 
     async fn commit_batch(&self, outer: Vec<Guard>, txns: Vec<Txn>) -> Result<Vec<Commit>, StoreError> {
         self.pass()?;
+        if self.way() == Way::DelaysCommit {
+            self.fault();
+            self.set(Way::Open);
+            let store = Arc::clone(&self.store);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                store.commit_batch(outer, txns).await
+            });
+            return Err(StoreError::Unavailable("no answer".to_owned()));
+        }
         let answer = self.store.commit_batch(outer, txns).await;
         if self.way() == Way::LosesAnswer {
             self.fault();
@@ -557,6 +569,28 @@ async fn a_commit_whose_answer_is_lost_is_found_in_the_store() {
     }
     assert_eq!(server.path.faults(), 2);
     assert_eq!(metric(&server.handle, "buildflow_scheduler_view_rebuilds_total"), 2.0);
+    server.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_arrives_late_takes_no_room_that_was_given_away() {
+    let store = Arc::new(MemoryStore::new());
+    add_node(&store).await;
+    let server = server(&store, "a");
+    server.handle.wait_for_leadership().await;
+    let sum = async || orders(&store).await.iter().map(|o| o.resources.cpu_millis).sum::<u64>();
+    // Nine steps of 1 cpu for a node of 8. The commit that places one of them lingers; the other
+    // eight go before it when the view is built anew, so nothing but its key is in its way.
+    server.path.set(Way::DelaysCommit);
+    add_run(&store, "z", 1).await;
+    until("the commit lingers", async || (server.path.faults() == 1).then_some(())).await;
+    for n in 1..9 {
+        add_run(&store, &format!("r{n}"), 1).await;
+    }
+    until("the node is full", async || (sum().await >= 8_000).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(sum().await, 8_000);
+    assert!(server.handle.is_leader());
     server.stop.cancel();
 }
 
