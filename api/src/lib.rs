@@ -21,6 +21,9 @@ pub mod state;
 pub mod tokens;
 pub mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use explain::{Explain, NoExplain};
 pub use server::{Api, ServeError};
 pub use state::{ApiConfig, Deps, Shared};

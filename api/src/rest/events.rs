@@ -52,9 +52,12 @@ pub(super) async fn events(State(server): State<Shared>, parts: PathParts, heade
     let mut follow = Follow::new(server.clone(), run, permit);
     if let Some(last) = last {
         follow.resume(last);
-        if follow.seen_all && found.summary.status.is_terminal() {
+        let nothing_new = follow.seen_all && found.summary.status.is_terminal();
+        if nothing_new && !last.is_snapshot() {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
+        // Who has only a snapshot of an ended run has not heard its end.
+        follow.needs_snapshot |= nothing_new;
     }
     let ended = server.deps.shutdown.clone().cancelled_owned();
     let stream = stream(follow).take_until(ended);
@@ -182,7 +185,7 @@ impl Follow {
                 run_id: self.run.to_string(),
                 status,
             };
-            self.push(seen, "end", &change);
+            self.push(EventId::end_at(seen.revision), "end", &change);
             self.over = true;
         }
         Ok(())

@@ -5,7 +5,7 @@
 
 use crate::auth::authorise;
 use crate::limit::{KEY_MAX, REQUEST_TIMEOUT};
-use crate::problem::{MEDIA_TYPE, Problem};
+use crate::problem::Problem;
 use crate::state::Shared;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -112,7 +112,7 @@ fn finish(mut response: Response, path: &str, id: &RequestId) -> Response {
     let is_error = status.is_client_error() || status.is_server_error();
     let mut finished = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem.response(Some(path), Some(&id.0)),
-        None if is_error && !is_problem(&headers) => {
+        None if is_error && is_bare(&headers) => {
             let detail = status.canonical_reason().unwrap_or("the request was refused");
             Problem::from_status(status, detail).response(Some(path), Some(&id.0))
         }
@@ -130,8 +130,10 @@ fn finish(mut response: Response, path: &str, id: &RequestId) -> Response {
     finished
 }
 
-fn is_problem(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|v| v == MEDIA_TYPE)
+/// An error of the web framework itself: no body, or a line of text.
+fn is_bare(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_none_or(|v| v.as_bytes().starts_with(b"text/plain"))
 }
 
 /// Ends a request whose answer does not begin in time; the body of an answer may take for ever.

@@ -14,6 +14,12 @@ use store::Revision;
 /// one that missed more gets a fresh snapshot.
 pub const EVENTS_KEPT: usize = 512;
 
+/// The ordinal of a snapshot: after every change of its revision.
+const ALL: u32 = u32::MAX - 1;
+
+/// The ordinal of the last word after a snapshot.
+const END: u32 = u32::MAX;
+
 /// A place in a run's history: the store's revision, and the change's ordinal in it. The same on
 /// every server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -30,18 +36,33 @@ impl EventId {
     pub fn all_of(revision: Revision) -> Self {
         Self {
             revision,
-            ordinal: u32::MAX,
+            ordinal: ALL,
         }
+    }
+
+    /// After a snapshot at this revision that shows an ended run: the id of the word that it has ended.
+    #[must_use]
+    pub fn end_at(revision: Revision) -> Self {
+        Self {
+            revision,
+            ordinal: END,
+        }
+    }
+
+    /// True for the id of a snapshot.
+    #[must_use]
+    pub fn is_snapshot(self) -> bool {
+        self.ordinal == ALL
     }
 
     /// Reads what [`EventId`]'s `Display` wrote.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (revision, ordinal) = text.trim().split_once('-')?;
-        let ordinal = if ordinal == "all" {
-            u32::MAX
-        } else {
-            ordinal.parse().ok()?
+        let ordinal = match ordinal {
+            "all" => ALL,
+            "end" => END,
+            ordinal => ordinal.parse().ok().filter(|n| *n < ALL)?,
         };
         let revision = Revision(revision.parse().ok()?);
         Some(Self { revision, ordinal })
@@ -50,10 +71,10 @@ impl EventId {
 
 impl std::fmt::Display for EventId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.ordinal == u32::MAX {
-            write!(f, "{}-all", self.revision.0)
-        } else {
-            write!(f, "{}-{}", self.revision.0, self.ordinal)
+        match self.ordinal {
+            ALL => write!(f, "{}-all", self.revision.0),
+            END => write!(f, "{}-end", self.revision.0),
+            ordinal => write!(f, "{}-{ordinal}", self.revision.0),
         }
     }
 }

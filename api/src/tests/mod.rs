@@ -1,0 +1,14 @@
+//! The interface as its callers see it: an in-process router over the store in memory and real git
+//! repositories, with a stand-in for the leader that writes step records.
+
+mod auth;
+mod events;
+mod intake;
+mod interface;
+mod mortal;
+mod pipelines;
+mod push;
+mod runs;
+mod served;
+mod stage;
+mod view;
