@@ -322,6 +322,9 @@ pub(crate) enum PipelineCommand {
         /// Path of the pipeline file inside the repository
         #[arg(long)]
         file: Option<String>,
+        /// Change it if it is there already
+        #[arg(long)]
+        replace: bool,
         #[arg(long, hide = true)]
         credential: Option<String>,
     },

@@ -52,6 +52,9 @@ pub(super) enum Failure {
     /// Wrong arguments, a name that is not there, an invalid file.
     #[error("{0}")]
     Usage(String),
+    /// It contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
     /// Everything was said already, e.g. the findings of a file.
     #[error("")]
     UsageToldAlready,
@@ -82,7 +85,9 @@ impl Failure {
         let text = refusal_text(status, problem, path);
         let id = problem.and_then(|p| p.request_id.as_deref());
         match status {
-            401 => Self::NotAllowed(format!("{text}; set BUILDFLOW_TOKEN to a valid token")),
+            // The server speaks of headers here, which nobody at a terminal writes.
+            401 => Self::NotAllowed("a valid token is needed: set BUILDFLOW_TOKEN, or token in config.toml".to_owned()),
+            409 => Self::Conflict(text),
             403 => Self::NotAllowed(text),
             429 => Self::Unreachable(format!("{text}; try again in a moment")),
             // The contract's routes of later releases.
@@ -94,7 +99,7 @@ impl Failure {
 
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::UsageToldAlready => Exit::Usage,
+            Self::Usage(_) | Self::Conflict(_) | Self::UsageToldAlready => Exit::Usage,
             Self::Unreachable(_) | Self::Output(_) => Exit::Unreachable,
             Self::NotAllowed(_) => Exit::NotAllowed,
             Self::Interrupted => Exit::Interrupted,

@@ -12,7 +12,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a server may be away before it is given up: longer than its restart or upgrade.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+
+/// How often a server is tried that has not answered once.
+const FIRST_TRIES: usize = 2;
 
 /// The server's word, instead of a stream, that a reader has seen everything.
 const NOTHING_FOLLOWS: StatusCode = StatusCode::NO_CONTENT;
@@ -29,6 +32,8 @@ pub(super) struct Follow<'a> {
     last_id: Option<String>,
     connection: Option<(Response, Reader)>,
     ready: VecDeque<Event>,
+    /// The server has answered once: whoever is away now was there.
+    was_there: bool,
     /// Since the last event.
     failures: usize,
     away_since: Option<Instant>,
@@ -44,6 +49,7 @@ impl<'a> Follow<'a> {
             last_id: None,
             connection: None,
             ready: VecDeque::new(),
+            was_there: false,
             failures: 0,
             away_since: None,
         }
@@ -75,6 +81,7 @@ impl<'a> Follow<'a> {
     async fn receive(&mut self) -> Result<(), Failure> {
         if self.connection.is_none() {
             let response = self.connect().await?;
+            self.was_there = true;
             if response.status() == NOTHING_FOLLOWS {
                 self.ready.push_back(Event {
                     event: "end".to_owned(),
@@ -121,7 +128,7 @@ impl<'a> Follow<'a> {
             return Err(failure);
         }
         let since = *self.away_since.get_or_insert_with(Instant::now);
-        let never_there = self.last_id.is_none() && self.failures > 2;
+        let never_there = !self.was_there && self.failures >= FIRST_TRIES;
         if never_there || since.elapsed() > GIVE_UP_AFTER {
             return Err(failure);
         }

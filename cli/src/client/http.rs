@@ -84,6 +84,15 @@ impl Api {
         self.call(request).await
     }
 
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<Answer<T>, Failure> {
+        self.call(self.request(&self.calls, Method::PUT, path, &[]).json(body))
+            .await
+    }
+
     pub(super) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
         let request = self.request(&self.calls, Method::DELETE, path, &[]);
         let response = self.send(request).await?;

@@ -5,8 +5,8 @@
 
 use super::arguments::LogsArguments;
 use super::failure::{Exit, Failure};
-use super::follow::Follow;
-use super::http::{Api, Parameter};
+use super::follow::{Follow, GIVE_UP_AFTER};
+use super::http::{Answer, Api, Parameter};
 use super::output::{Output, Talk};
 use super::progress::Interleaved;
 use super::resolve;
@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How soon a run is looked at again that has no steps yet, or whose log has ended before it.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -216,10 +217,21 @@ fn steps_of(run: &RunDetail) -> impl Iterator<Item = &str> {
         .map(|step| step.name.as_str())
 }
 
+/// The run as it stands; waits for a server that is away for a while.
+async fn look(api: &Api, id: &str) -> Result<Answer<RunDetail>, Failure> {
+    let begun = Instant::now();
+    loop {
+        match api.get::<RunDetail>(&["runs", id], &[]).await {
+            Err(Failure::Unreachable(_)) if begun.elapsed() < GIVE_UP_AFTER => tokio::time::sleep(LOOK_AGAIN).await,
+            answer => return answer,
+        }
+    }
+}
+
 /// Waits until the pipeline file has been read.
 async fn steps_known(api: &Api, id: &str) -> Result<RunDetail, Failure> {
     loop {
-        let run = api.get::<RunDetail>(&["runs", id], &[]).await?.body;
+        let run = look(api, id).await?.body;
         if run.summary.number.is_some() || run.summary.status.is_terminal() {
             return Ok(run);
         }
@@ -228,9 +240,9 @@ async fn steps_known(api: &Api, id: &str) -> Result<RunDetail, Failure> {
 }
 
 /// Waits until nothing more happens to the run.
-async fn ended(api: &Api, id: &str) -> Result<super::http::Answer<RunDetail>, Failure> {
+async fn ended(api: &Api, id: &str) -> Result<Answer<RunDetail>, Failure> {
     loop {
-        let run = api.get::<RunDetail>(&["runs", id], &[]).await?;
+        let run = look(api, id).await?;
         if run.body.summary.status.is_terminal() {
             return Ok(run);
         }
@@ -259,7 +271,8 @@ async fn follow_all(api: &Api, id: &str, mut lines: Interleaved, output: &mut Ou
 
 /// Says what becomes of the steps, until the run's end.
 async fn say_changes(api: &Api, id: &str, talk: Talk) -> Result<(), Failure> {
-    let mut events = Follow::new(api, &["runs", id, "events"], Vec::new(), talk);
+    // That the connection is lost is said by the log beside it.
+    let mut events = Follow::new(api, &["runs", id, "events"], Vec::new(), Talk::Silent);
     let mut known = Known::default();
     loop {
         let event = events.next().await?;
@@ -318,7 +331,7 @@ async fn end_of(api: &Api, id: &str, step: Option<&str>) -> Result<Exit, Failure
         return Ok(Exit::of_run(ended(api, id).await?.body.summary.status));
     };
     loop {
-        let run = api.get::<RunDetail>(&["runs", id], &[]).await?.body;
+        let run = look(api, id).await?.body;
         let found = run.stages.iter().flat_map(|s| &s.steps).find(|s| s.name == step);
         match found.map(|s| s.status) {
             Some(StepStatus::Success | StepStatus::Skipped) => return Ok(Exit::Success),

@@ -18,7 +18,6 @@ pub(super) struct Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Talk {
     Aloud,
-    #[cfg(test)]
     Silent,
 }
 

@@ -1,12 +1,12 @@
 //! `pipeline create`, `list`, `show`, `delete`.
 
-use super::arguments::{PipelineCommand, PipelineName};
+use super::arguments::{DEFAULT_TEAM, PipelineCommand, PipelineName};
 use super::failure::{Exit, Failure};
 use super::http::Api;
 use super::output::Output;
 use super::resolve;
 use super::table::{Cell, Colour, ago, fields, now_ms, table};
-use api::dto::{CreatePipeline, Pipeline};
+use api::dto::{CreatePipeline, Pipeline, PutPipeline};
 use serde_json::json;
 use std::path::Path;
 
@@ -16,12 +16,19 @@ pub(super) async fn pipeline(api: &Api, command: PipelineCommand, output: &mut O
             pipeline,
             repo,
             file,
+            replace,
             credential,
         } => {
             if credential.is_some() {
                 return Err(Failure::not_supported_yet("`--credential`"));
             }
-            create(api, pipeline, &repo, file, output).await?;
+            let wish = CreatePipeline {
+                team: Some(pipeline.team),
+                name: pipeline.name,
+                repository: resolve::absolute(&here()?, &repo),
+                file,
+            };
+            create(api, wish, replace, output).await?;
         }
         PipelineCommand::List => list(api, output).await?,
         PipelineCommand::Show { pipeline } => show(api, &pipeline, output).await?,
@@ -37,29 +44,40 @@ pub(super) async fn pipeline(api: &Api, command: PipelineCommand, output: &mut O
     Ok(Exit::Success)
 }
 
-async fn create(
-    api: &Api,
-    pipeline: PipelineName,
-    repo: &str,
-    file: Option<String>,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    let wish = CreatePipeline {
-        team: Some(pipeline.team.clone()),
-        name: pipeline.name.clone(),
-        repository: resolve::absolute(&here()?, repo),
-        file,
+async fn create(api: &Api, wish: CreatePipeline, replace: bool, output: &mut Output) -> Result<(), Failure> {
+    let made = if replace {
+        let team = wish.team.as_deref().unwrap_or(DEFAULT_TEAM);
+        let path = ["pipelines", team, &wish.name];
+        let change = PutPipeline {
+            repository: wish.repository,
+            file: wish.file,
+        };
+        api.put::<Pipeline>(&path, &change).await?
+    } else {
+        let made = api.post::<Pipeline>(&["pipelines"], Some(&wish)).await;
+        made.map_err(|failure| match failure {
+            Failure::Conflict(_) => Failure::Conflict(format!(
+                "there is another pipeline `{}` already; --replace changes it",
+                wish.name
+            )),
+            other => other,
+        })?
     };
-    let created = api.post::<Pipeline>(&["pipelines"], Some(&wish)).await?;
     if output.is_json() {
-        return output.json(&created.raw);
+        return output.json(&made.raw);
     }
-    let Pipeline { repository, file, .. } = created.body;
+    let Pipeline {
+        team,
+        name,
+        repository,
+        file,
+        ..
+    } = made.body;
     output.text(&fields(&[
-        ("created", pipeline.to_string()),
+        ("pipeline", format!("{team}/{name}")),
         ("repository", repository),
         ("file", file),
-        ("next", format!("buildflow run --pipeline {pipeline} --follow")),
+        ("next", format!("buildflow run --pipeline {team}/{name} --follow")),
     ]))
 }
 

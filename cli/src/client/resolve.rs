@@ -58,9 +58,9 @@ async fn by_prefix(api: &Api, prefix: &str) -> Result<String, Failure> {
         [] => Err(no_run(prefix)),
         [one] => Ok(one.run_id.clone()),
         several => {
-            let ids: Vec<&str> = several.iter().take(5).map(|r| r.run_id.as_str()).collect();
+            let ids: Vec<&str> = several.iter().take(3).map(|r| r.run_id.as_str()).collect();
             Err(Failure::Usage(format!(
-                "`{prefix}` may be any of {} runs ({}…); say more of the id",
+                "`{prefix}` may be any of {} runs, e.g. {}; say more of the id",
                 several.len(),
                 ids.join(", ")
             )))

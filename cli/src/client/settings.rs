@@ -46,10 +46,7 @@ impl Settings {
             (addr, "--addr".to_owned()),
             (env("BUILDFLOW_ADDR"), "BUILDFLOW_ADDR".to_owned()),
             (file.addr, shown),
-            (
-                Some(DEFAULT_ADDR.to_owned()),
-                "the default".to_owned(),
-            ),
+            (Some(DEFAULT_ADDR.to_owned()), "the default".to_owned()),
         ];
         let found = sources.into_iter().find_map(|(addr, from)| Some((addr?, from)));
         let (addr, addr_from) = found.expect("the default is always there");

@@ -195,6 +195,9 @@ async fn show_run(State(fake): State<Fake>, Path(run): Path<String>) -> Response
     } else {
         statuses.front().copied()
     };
+    if status == Some("away") {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     Json(run_detail(status.unwrap_or("success"))).into_response()
 }
 
@@ -261,6 +264,7 @@ async fn refusals_have_the_documented_exit_codes() {
         (403, 6, "what was wrong"),
         (404, 2, "what was wrong"),
         (409, 2, "what was wrong"),
+        (418, 2, "what was wrong"),
         (429, 5, "try again in a moment"),
         (500, 5, "(request req-7)"),
         (501, 2, "what was wrong"),
@@ -381,7 +385,7 @@ const REST: &str = "event: step\ndata: {\"step\":\"unit\",\"attempt\":2,\"offset
 #[tokio::test]
 async fn a_followed_run_survives_lost_connections_and_gives_its_exit_code() {
     for (status, code) in [("success", 0), ("failed", 1), ("cancelled", 3), ("timed_out", 4)] {
-        let fake = Fake::with(&["running", "running", status], &[FIRST, "", REST]);
+        let fake = Fake::with(&["running", "away", "running", status], &[FIRST, "", REST]);
         let ran = fake.run(&["run", "--pipeline", "backend", "--follow"]).await;
         assert_eq!(ran.code, code, "{status}: {ran:?}");
         assert_eq!(ran.out, b"unit | one\nunit | \xff\x0d\x6f\n", "{status}");
@@ -430,6 +434,19 @@ async fn the_log_of_a_step_goes_out_byte_by_byte() {
     let fake = Fake::with(&["failed"], &["raw \x1b[31mred\x1b[0m\r\n"]);
     let ran = fake.run(&["logs", RUN, "unit", "--attempt", "1"]).await;
     assert_eq!((ran.code, ran.text()), (0, "raw \x1b[31mred\x1b[0m\r\n"));
+}
+
+/// A step that prints nothing for long while the server is restarted again and again.
+#[tokio::test]
+async fn a_silent_log_survives_lost_connections() {
+    let fake = Fake::with(&["success"], &["", "", "", ": still here\n\n", REST]);
+    let ran = fake.run(&["logs", RUN, "unit", "--follow"]).await;
+    assert_eq!(
+        (ran.code, ran.out.as_slice()),
+        (0, b"\xff\x0d\x6f\n".as_slice()),
+        "{ran:?}"
+    );
+    assert_eq!(fake.asked().len(), 5);
 }
 
 #[tokio::test]
