@@ -29,14 +29,22 @@ pub(crate) async fn run_role(arguments: AgentArguments) -> Result<(), Failure> {
     let config = config_of(&file)?;
     if let Some(address) = file.metrics_listen {
         let listener = ports::bind(address, "`metrics_listen`").await?;
-        tokio::spawn(ports::serve_agent_metrics(listener, config.metrics.clone(), shutdown.clone()));
+        tokio::spawn(ports::serve_agent_metrics(
+            listener,
+            config.metrics.clone(),
+            shutdown.clone(),
+        ));
     }
     run(config, shutdown).await
 }
 
 /// Runs an agent until `shutdown`.
 pub(crate) async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), Failure> {
-    node_agent_shell::run(config, shutdown).await.map_err(|e| Failure::Internal(format!("agent: {e}")))
+    let run_folder = config.run_dir.clone();
+    let result = node_agent_shell::run(config, shutdown).await;
+    // The agent removes its own folder when nothing runs; the last one of the machine also this one.
+    let _ = run_folder.parent().map(std::fs::remove_dir);
+    result.map_err(|e| Failure::Internal(format!("agent: {e}")))
 }
 
 /// Containers, cgroups and overlay mounts are root's.
@@ -44,7 +52,9 @@ pub(crate) fn require_root(role: &str) -> Result<(), Failure> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    Err(Failure::NotAllowed(format!("{role} needs root: it makes containers, cgroups and overlay mounts; run it with sudo")))
+    Err(Failure::NotAllowed(format!(
+        "{role} needs root: it makes containers, cgroups and overlay mounts; run it with sudo"
+    )))
 }
 
 /// The agent's settings from its file.
@@ -62,7 +72,10 @@ fn config_of(file: &AgentFile) -> Result<AgentConfig, Failure> {
     config.images.layout_dirs.clone_from(&file.images.folders);
     config.images.insecure_registries = file.images.insecure.iter().cloned().collect();
     for (host, credential) in &file.images.credentials {
-        let credentials = Credentials { user: credential.user.clone(), password: read_secret(&credential.password_file)? };
+        let credentials = Credentials {
+            user: credential.user.clone(),
+            password: read_secret(&credential.password_file)?,
+        };
         config.images.registries.insert(host.clone(), credentials);
     }
     Ok(config)

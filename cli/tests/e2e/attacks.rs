@@ -35,21 +35,60 @@ fn hostile_layers_are_refused_and_touch_nothing_outside() {
     type Make = Box<dyn Fn(&mut Builder<Vec<u8>>)>;
     let absolute = format!("{target}/absolute");
     let cases: Vec<(&str, Make)> = vec![
-        ("dot-dot", Box::new(|t| raw_entry(t, EntryType::Regular, "../../../../../../tmp/buildflow-e2e-escaped", None, b"x"))),
-        ("absolute", { let name = absolute.clone(); Box::new(move |t| raw_entry(t, EntryType::Regular, &name, None, b"x")) }),
-        ("through-link", { let to = target.clone(); Box::new(move |t| {
-            raw_entry(t, EntryType::Symlink, "door", Some(&to), b"");
-            raw_entry(t, EntryType::Regular, "door/through", None, b"x");
-        }) }),
-        ("hard-link", Box::new(|t| raw_entry(t, EntryType::Link, "passwd", Some("../../../../../../../../etc/shadow"), b""))),
-        ("block-device", Box::new(|t| raw_entry(t, EntryType::Block, "disk", None, b""))),
-        ("char-device", Box::new(|t| raw_entry(t, EntryType::Char, "mem", None, b""))),
+        (
+            "dot-dot",
+            Box::new(|t| {
+                raw_entry(
+                    t,
+                    EntryType::Regular,
+                    "../../../../../../tmp/buildflow-e2e-escaped",
+                    None,
+                    b"x",
+                )
+            }),
+        ),
+        ("absolute", {
+            let name = absolute.clone();
+            Box::new(move |t| raw_entry(t, EntryType::Regular, &name, None, b"x"))
+        }),
+        ("through-link", {
+            let to = target.clone();
+            Box::new(move |t| {
+                raw_entry(t, EntryType::Symlink, "door", Some(&to), b"");
+                raw_entry(t, EntryType::Regular, "door/through", None, b"x");
+            })
+        }),
+        (
+            "hard-link",
+            Box::new(|t| {
+                raw_entry(
+                    t,
+                    EntryType::Link,
+                    "passwd",
+                    Some("../../../../../../../../etc/shadow"),
+                    b"",
+                )
+            }),
+        ),
+        (
+            "block-device",
+            Box::new(|t| raw_entry(t, EntryType::Block, "disk", None, b"")),
+        ),
+        (
+            "char-device",
+            Box::new(|t| raw_entry(t, EntryType::Char, "mem", None, b"")),
+        ),
     ];
     for (name, make) in cases {
         let mut tar = Builder::new(Vec::new());
         make(&mut tar);
-        write_layout(&cluster.path().join(format!("images/{name}")), &tar.into_inner().expect("tar"));
-        let pipeline = format!("stages:\n  - name: one\n    steps:\n      - {{ name: only, image: \"oci:{name}\", run: 'true', checkout: false, resources: {{ memory: 64Mi, disk: 64Mi }} }}\n");
+        write_layout(
+            &cluster.path().join(format!("images/{name}")),
+            &tar.into_inner().expect("tar"),
+        );
+        let pipeline = format!(
+            "stages:\n  - name: one\n    steps:\n      - {{ name: only, image: \"oci:{name}\", run: 'true', checkout: false, resources: {{ memory: 64Mi, disk: 64Mi }} }}\n"
+        );
         let run = cluster.ended(&cluster.submit(name, &pipeline));
         // An absolute or dotted name may also be taken as lying inside the image; then the image has
         // no shell, and the step fails for that.
@@ -67,8 +106,18 @@ fn a_full_disk_while_unpacking_fails_the_step_and_only_it() {
         return;
     }
     // The agent's folder is a file system of 24 MiB; the image needs more.
-    let mounted = tempfile::Builder::new().prefix("buildflow-e2e-full-").tempdir().expect("folder");
-    nix::mount::mount(Some("tmpfs"), mounted.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some("size=24m")).expect("mounted");
+    let mounted = tempfile::Builder::new()
+        .prefix("buildflow-e2e-full-")
+        .tempdir()
+        .expect("folder");
+    nix::mount::mount(
+        Some("tmpfs"),
+        mounted.path(),
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some("size=24m"),
+    )
+    .expect("mounted");
     let cluster = Cluster::start_with_agent_data(&mounted.path().join("agent"), "");
     let mut tar = crate::image::busybox_builder();
     let mut header = entry(EntryType::Regular, 0o644);
@@ -76,7 +125,11 @@ fn a_full_disk_while_unpacking_fails_the_step_and_only_it() {
     header.set_size(big.len() as u64);
     tar.append_data(&mut header, "big", big.as_slice()).expect("appended");
     write_layout(&cluster.path().join("images/big"), &tar.into_inner().expect("tar"));
-    let pipeline = |image: &str| format!("stages:\n  - name: one\n    steps:\n      - {{ name: only, image: \"oci:{image}\", run: 'true', resources: {{ memory: 64Mi, disk: 1Mi }} }}\n");
+    let pipeline = |image: &str| {
+        format!(
+            "stages:\n  - name: one\n    steps:\n      - {{ name: only, image: \"oci:{image}\", run: 'true', resources: {{ memory: 64Mi, disk: 1Mi }} }}\n"
+        )
+    };
     let run = cluster.ended(&cluster.submit("big", &pipeline("big")));
     let reason = step(&run, "only")["reason"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("disk"), "{reason}");

@@ -4,7 +4,7 @@ use crate::{image, leftovers};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A port below the range that the kernel gives to outgoing connections, not used by another test.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = 20_000 + (std::process::id() % 90) as u16 * 100;
     for _ in 0..100 {
@@ -26,9 +26,9 @@ pub fn free_port() -> u16 {
 }
 
 /// A server, an agent, their folders, and a client.
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// Everything that the test makes lies below.
-    pub folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     address: String,
     server: Option<Child>,
     agent: Option<Child>,
@@ -38,23 +38,32 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts both, with a busybox image as `oci:busybox`. `agent_extra` is added to the agent's configuration.
-    pub fn start(agent_extra: &str) -> Self {
+    pub(crate) fn start(agent_extra: &str) -> Self {
         Self::start_in(None, agent_extra)
     }
 
     /// The same with the agent's data in a folder of the test's choice.
-    pub fn start_with_agent_data(data: &Path, agent_extra: &str) -> Self {
+    pub(crate) fn start_with_agent_data(data: &Path, agent_extra: &str) -> Self {
         Self::start_in(Some(data), agent_extra)
     }
 
     fn start_in(agent_data: Option<&Path>, agent_extra: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("buildflow-e2e-").tempdir().expect("folder");
+        let folder = tempfile::Builder::new()
+            .prefix("buildflow-e2e-")
+            .tempdir()
+            .expect("folder");
         let port = free_port();
         let path = folder.path();
         image::write_layout(&path.join("images/busybox"), &image::busybox_layer());
-        let server = format!("data: {}/server\nlisten: 127.0.0.1:{port}\nfile_repositories: true\n", path.display());
+        let server = format!(
+            "data: {}/server\nlisten: 127.0.0.1:{port}\nfile_repositories: true\n",
+            path.display()
+        );
         fs::write(path.join("server.yml"), server).expect("written");
-        let agent_data = agent_data.map_or_else(|| path.join("agent"), Path::to_owned).display().to_string();
+        let agent_data = agent_data
+            .map_or_else(|| path.join("agent"), Path::to_owned)
+            .display()
+            .to_string();
         let agent = format!(
             "data: {agent_data}\nservers: ['http://127.0.0.1:{port}']\ntoken_file: {0}/server/node-token\nfile_repositories: true\n\
              capacity: {{cpu_millis: 64000, memory_bytes: 17179869184, disk_bytes: 68719476736, slots: 64}}\n\
@@ -67,7 +76,10 @@ impl Cluster {
             address: format!("http://127.0.0.1:{port}"),
             server: None,
             agent: None,
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime"),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("runtime"),
             http: reqwest::Client::new(),
         };
         cluster.start_server();
@@ -75,12 +87,16 @@ impl Cluster {
         cluster
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     fn role(&self, role: &str) -> Child {
-        let output = File::options().create(true).append(true).open(self.path().join(format!("{role}.txt"))).expect("output");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path().join(format!("{role}.txt")))
+            .expect("output");
         Command::new(env!("CARGO_BIN_EXE_buildflow"))
             .args([role, "--config"])
             .arg(self.path().join(format!("{role}.yml")))
@@ -91,54 +107,77 @@ impl Cluster {
             .expect("started")
     }
 
-    pub fn start_server(&mut self) {
+    pub(crate) fn start_server(&mut self) {
         self.server = Some(self.role("server"));
         self.until("the server is ready", |c| c.get("/readyz").is_some().then_some(()));
     }
 
-    pub fn start_agent(&mut self) {
+    pub(crate) fn start_agent(&mut self) {
         self.agent = Some(self.role("agent"));
         self.until("the node is connected", |c| {
             let nodes = c.get("/api/v1/nodes")?;
-            nodes["nodes"].as_array()?.iter().any(|n| n["connected"] == json!(true)).then_some(())
+            nodes["nodes"]
+                .as_array()?
+                .iter()
+                .any(|n| n["connected"] == json!(true))
+                .then_some(())
         });
     }
 
     /// `kill -9`, and waits until it is gone.
-    pub fn kill_server(&mut self) {
+    pub(crate) fn kill_server(&mut self) {
         kill(&mut self.server);
     }
 
     /// `kill -9`, and waits until it is gone.
-    pub fn kill_agent(&mut self) {
+    pub(crate) fn kill_agent(&mut self) {
         kill(&mut self.agent);
     }
 
     fn token(&self) -> String {
-        fs::read_to_string(self.path().join("server/admin-token")).unwrap_or_default().trim().to_owned()
+        fs::read_to_string(self.path().join("server/admin-token"))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     }
 
     /// A GET that answers 200 with JSON (or any text, as a JSON string).
-    pub fn get(&self, path: &str) -> Option<Value> {
-        let request = self.http.get(format!("{}{path}", self.address)).bearer_auth(self.token()).send();
-        let text = self.runtime.block_on(async { request.await.ok()?.error_for_status().ok()?.text().await.ok() })?;
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        let request = self
+            .http
+            .get(format!("{}{path}", self.address))
+            .bearer_auth(self.token())
+            .send();
+        let text = self
+            .runtime
+            .block_on(async { request.await.ok()?.error_for_status().ok()?.text().await.ok() })?;
         Some(serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     /// A POST; answers status and JSON.
-    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let request = self.http.post(format!("{}{path}", self.address)).bearer_auth(self.token()).json(body).send();
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.address))
+            .bearer_auth(self.token())
+            .json(body)
+            .send();
         self.runtime.block_on(async {
             let answer = request.await.expect("answered");
             let status = answer.status().as_u16();
-            (status, serde_json::from_str(&answer.text().await.expect("text")).unwrap_or(Value::Null))
+            (
+                status,
+                serde_json::from_str(&answer.text().await.expect("text")).unwrap_or(Value::Null),
+            )
         })
     }
 
     /// The log of a step of an ended run once all of it is stored: as long as the step's record says.
-    pub fn whole_log(&self, run: &Value, name: &str) -> Vec<u8> {
+    pub(crate) fn whole_log(&self, run: &Value, name: &str) -> Vec<u8> {
         let id = run["run_id"].as_str().expect("an id");
-        let length = step(run, name)["log_bytes"].as_u64().unwrap_or_else(|| panic!("no length: {run:#}"));
+        let length = step(run, name)["log_bytes"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no length: {run:#}"));
         self.until(&format!("the {length} bytes of {name}'s log are stored"), |c| {
             let log = c.log(id, name);
             (log.len() as u64 >= length).then_some(log)
@@ -147,38 +186,60 @@ impl Cluster {
 
     /// What is stored of a step's log, byte for byte.
     fn log(&self, run: &str, step: &str) -> Vec<u8> {
-        let request = self.http.get(format!("{}/api/v1/runs/{run}/steps/{step}/logs", self.address)).bearer_auth(self.token()).send();
-        self.runtime.block_on(async { request.await.expect("answered").error_for_status().expect("200").bytes().await.expect("bytes") }).to_vec()
+        let request = self
+            .http
+            .get(format!("{}/api/v1/runs/{run}/steps/{step}/logs", self.address))
+            .bearer_auth(self.token())
+            .send();
+        self.runtime
+            .block_on(async {
+                request
+                    .await
+                    .expect("answered")
+                    .error_for_status()
+                    .expect("200")
+                    .bytes()
+                    .await
+                    .expect("bytes")
+            })
+            .to_vec()
     }
 
     /// Runs a client verb against this cluster.
-    pub fn client(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Output {
         self.client_command(arguments).output().expect("started")
     }
 
     /// The command of a client verb, for tests that want to hold it.
-    pub fn client_command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn client_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_buildflow"));
-        command.args(arguments).env("BUILDFLOW_ADDR", &self.address).env("BUILDFLOW_TOKEN", self.token()).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env("BUILDFLOW_ADDR", &self.address)
+            .env("BUILDFLOW_TOKEN", self.token())
+            .stdin(Stdio::null());
         command
     }
 
     /// Registers `default/<name>` for a repository.
-    pub fn create_pipeline(&self, name: &str, url: &str) {
+    pub(crate) fn create_pipeline(&self, name: &str, url: &str) {
         let output = self.client(&["pipeline", "create", &format!("default/{name}"), "--repo", url]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Tells the server of a push; answers the run's id.
-    pub fn push(&self, url: &str, commit: &str) -> String {
+    pub(crate) fn push(&self, url: &str, commit: &str) -> String {
         let body = json!({ "repository": url, "ref": "refs/heads/main", "commit": commit });
         let (status, answer) = self.post("/api/v1/events/push", &body);
         assert!((200..300).contains(&status), "{status}: {answer}");
-        answer["runs"][0]["run_id"].as_str().unwrap_or_else(|| panic!("no run in {answer}")).to_owned()
+        answer["runs"][0]["run_id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no run in {answer}"))
+            .to_owned()
     }
 
     /// Makes a repository with this pipeline file, registers it, pushes, answers the run's id.
-    pub fn submit(&self, name: &str, pipeline: &str) -> String {
+    pub(crate) fn submit(&self, name: &str, pipeline: &str) -> String {
         let repository = crate::repository::Repository::new(&self.path().join(format!("repositories/{name}")));
         let commit = repository.commit(&[(".buildflow.yml", pipeline)]);
         self.create_pipeline(name, &repository.url());
@@ -186,12 +247,12 @@ impl Cluster {
     }
 
     /// The run as the API shows it.
-    pub fn run(&self, run: &str) -> Option<Value> {
+    pub(crate) fn run(&self, run: &str) -> Option<Value> {
         self.get(&format!("/api/v1/runs/{run}"))
     }
 
     /// Waits for the run's end.
-    pub fn ended(&self, run: &str) -> Value {
+    pub(crate) fn ended(&self, run: &str) -> Value {
         self.until(&format!("run {run} ends"), |c| {
             let shown = c.run(run)?;
             let status = shown["status"].as_str()?;
@@ -200,7 +261,7 @@ impl Cluster {
     }
 
     /// Waits for `check`, looking again as often as is polite.
-    pub fn until<T>(&self, what: &str, check: impl Fn(&Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, check: impl Fn(&Self) -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = check(self) {
@@ -214,19 +275,25 @@ impl Cluster {
     }
 
     fn outputs(&self) -> String {
-        ["server", "agent"].map(|r| tail(&self.path().join(format!("{r}.txt")))).join("\n")
+        ["server", "agent"]
+            .map(|r| tail(&self.path().join(format!("{r}.txt"))))
+            .join("\n")
     }
 
-    /// Stops both as an operator would and proves that nothing is left on the machine.
-    pub fn stop_clean(mut self) {
+    /// Waits until the agent keeps nothing of what has ended, stops both as an operator would, and
+    /// proves that nothing is left on the machine.
+    pub(crate) fn stop_clean(mut self) {
+        for folder in ["agent/journal", "agent/alloc", "agent/trash"] {
+            self.until(&format!("{folder} is empty"), |c| {
+                let mut left = std::fs::read_dir(c.path().join(folder)).into_iter().flatten();
+                left.next().is_none().then_some(())
+            });
+        }
         stop(&mut self.agent);
         stop(&mut self.server);
         let mark = self.path().file_name().expect("named").to_string_lossy().into_owned();
         leftovers::expect_none("mounts and processes", || leftovers::find(&mark));
-        for folder in ["agent/journal", "agent/alloc", "agent/trash"] {
-            let left: Vec<PathBuf> = fs::read_dir(self.path().join(folder)).into_iter().flatten().flatten().map(|e| e.path()).collect();
-            assert!(left.is_empty(), "left in {folder}: {left:?}");
-        }
+        leftovers::expect_no_run_folder(&self.path().join("agent"));
     }
 }
 
@@ -242,17 +309,23 @@ impl Drop for Cluster {
 }
 
 /// The step with this name in a run as the API shows it.
-pub fn step<'a>(run: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn step<'a>(run: &'a Value, name: &str) -> &'a Value {
     let stages = run["stages"].as_array().unwrap_or_else(|| panic!("no stages in {run}"));
     let mut steps = stages.iter().flat_map(|s| s["steps"].as_array().expect("steps"));
-    steps.find(|s| s["name"] == name).unwrap_or_else(|| panic!("no step {name} in {run}"))
+    steps
+        .find(|s| s["name"] == name)
+        .unwrap_or_else(|| panic!("no step {name} in {run}"))
 }
 
 fn kill(child: &mut Option<Child>) {
     let mut child = child.take().expect("it runs");
     child.kill().expect("killed");
     let status = child.wait().expect("reaped");
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "it was killed, it did not end by itself");
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(9),
+        "it was killed, it did not end by itself"
+    );
 }
 
 fn stop(child: &mut Option<Child>) {
@@ -274,5 +347,9 @@ fn stop(child: &mut Option<Child>) {
 fn tail(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    format!("--- {}\n{}", path.display(), lines[lines.len().saturating_sub(40)..].join("\n"))
+    format!(
+        "--- {}\n{}",
+        path.display(),
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    )
 }

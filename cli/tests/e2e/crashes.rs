@@ -24,7 +24,9 @@ fn twenty_survive(test: &str, crash: impl Fn(&mut Cluster)) {
     let run = cluster.submit("many", &pipeline());
     cluster.until("all twenty run", |c| {
         let shown = c.run(&run)?;
-        (0..STEPS).all(|i| step(&shown, &format!("s{i}"))["status"] == json!("running")).then_some(())
+        (0..STEPS)
+            .all(|i| step(&shown, &format!("s{i}"))["status"] == json!("running"))
+            .then_some(())
     });
     let before = cluster.run(&run).expect("shown");
     crash(&mut cluster);
@@ -34,7 +36,11 @@ fn twenty_survive(test: &str, crash: impl Fn(&mut Cluster)) {
         let (was, is) = (step(&before, &name), step(&after, &name));
         assert_eq!(is["attempt"], json!(1), "{name} was not started again");
         assert_eq!(is["times"]["started_ms"], was["times"]["started_ms"], "{name} went on");
-        assert_eq!(is["status"], json!(if i == 0 { "success" } else { "failed" }), "{name}: {is}");
+        assert_eq!(
+            is["status"],
+            json!(if i == 0 { "success" } else { "failed" }),
+            "{name}: {is}"
+        );
         if i > 0 {
             assert_eq!(is["exit_code"], json!(i), "{name}: {is}");
         }
@@ -79,7 +85,11 @@ fn steps_that_end_while_the_agent_is_away_keep_their_exit_codes() {
         // All twenty print for six seconds; each exit record is written by its shim, without an agent.
         let allocs = c.path().join("agent/alloc");
         c.until("all twenty have ended", |_| {
-            let ended = std::fs::read_dir(&allocs).ok()?.flatten().filter(|e| e.path().join("exit.json").exists()).count();
+            let ended = std::fs::read_dir(&allocs)
+                .ok()?
+                .flatten()
+                .filter(|e| e.path().join("exit.json").exists())
+                .count();
             (ended == STEPS).then_some(())
         });
         c.start_agent();

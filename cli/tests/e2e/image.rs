@@ -14,7 +14,7 @@ fn add_blob(layout: &Path, bytes: &[u8]) -> (String, usize) {
 }
 
 /// A layout with one image of one plain-tar layer.
-pub fn write_layout(layout: &Path, layer: &[u8]) {
+pub(crate) fn write_layout(layout: &Path, layer: &[u8]) {
     let (layer_digest, layer_size) = add_blob(layout, layer);
     let config = serde_json::json!({
         "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },
@@ -39,12 +39,12 @@ pub fn write_layout(layout: &Path, layer: &[u8]) {
 }
 
 /// A tar with busybox, its applets as links, and the folders a root file system has.
-pub fn busybox_layer() -> Vec<u8> {
+pub(crate) fn busybox_layer() -> Vec<u8> {
     busybox_builder().into_inner().expect("tar")
 }
 
 /// The same, open for more entries.
-pub fn busybox_builder() -> tar::Builder<Vec<u8>> {
+pub(crate) fn busybox_builder() -> tar::Builder<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for folder in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "workspace"] {
         let mut header = entry(tar::EntryType::Directory, if folder == "tmp" { 0o1777 } else { 0o755 });
@@ -53,27 +53,65 @@ pub fn busybox_builder() -> tar::Builder<Vec<u8>> {
     let busybox = fs::read("/bin/busybox").expect("busybox-static is installed");
     let mut header = entry(tar::EntryType::Regular, 0o755);
     header.set_size(busybox.len() as u64);
-    tar.append_data(&mut header, "bin/busybox", busybox.as_slice()).expect("busybox");
+    tar.append_data(&mut header, "bin/busybox", busybox.as_slice())
+        .expect("busybox");
     for applet in APPLETS {
         let mut header = entry(tar::EntryType::Symlink, 0o777);
-        tar.append_link(&mut header, format!("bin/{applet}"), "busybox").expect("link");
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")
+            .expect("link");
     }
     let passwd = b"root:x:0:0:root:/root:/bin/sh\nbuilder:x:1000:1000::/workspace:/bin/sh\n";
     let mut header = entry(tar::EntryType::Regular, 0o644);
     header.set_size(passwd.len() as u64);
-    tar.append_data(&mut header, "etc/passwd", passwd.as_slice()).expect("passwd");
+    tar.append_data(&mut header, "etc/passwd", passwd.as_slice())
+        .expect("passwd");
     tar
 }
 
 /// The applets that the tests' scripts use.
 const APPLETS: &[&str] = &[
-    "sh", "cat", "echo", "true", "false", "sleep", "seq", "dd", "tr", "head", "ls", "id", "env", "kill", "mknod", "mount",
-    "touch", "rm", "grep", "yes", "test", "pwd", "date", "wc", "sort", "mkdir", "ln", "chmod", "stat", "hostname", "ip",
-    "ifconfig", "ps", "printf", "awk", "sed", "md5sum", "sha256sum",
+    "sh",
+    "cat",
+    "echo",
+    "true",
+    "false",
+    "sleep",
+    "seq",
+    "dd",
+    "tr",
+    "head",
+    "ls",
+    "id",
+    "env",
+    "kill",
+    "mknod",
+    "mount",
+    "touch",
+    "rm",
+    "grep",
+    "yes",
+    "test",
+    "pwd",
+    "date",
+    "wc",
+    "sort",
+    "mkdir",
+    "ln",
+    "chmod",
+    "stat",
+    "hostname",
+    "ip",
+    "ifconfig",
+    "ps",
+    "printf",
+    "awk",
+    "sed",
+    "md5sum",
+    "sha256sum",
 ];
 
 /// A tar header with fixed times and owners, so that a layer's digest depends on its content only.
-pub fn entry(kind: tar::EntryType, mode: u32) -> tar::Header {
+pub(crate) fn entry(kind: tar::EntryType, mode: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);

@@ -1,14 +1,20 @@
 //! What a test left on the machine: cgroups, mounts, processes and folders that carry its mark.
 
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Everything on this machine that names `mark`, a part of a path that only this test uses.
-pub fn find(mark: &str) -> Vec<String> {
+pub(crate) fn find(mark: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    found.extend(mounts.lines().filter(|l| l.contains(mark)).map(|l| format!("mount: {l}")));
+    found.extend(
+        mounts
+            .lines()
+            .filter(|l| l.contains(mark))
+            .map(|l| format!("mount: {l}")),
+    );
     for process in fs::read_dir("/proc").expect("proc").flatten() {
         let path = process.path();
         let command = fs::read(path.join("cmdline")).unwrap_or_default();
@@ -20,29 +26,17 @@ pub fn find(mark: &str) -> Vec<String> {
     found
 }
 
-/// All cgroup folders below a folder named `buildflow`, in every hierarchy.
-pub fn cgroups() -> Vec<String> {
-    fn walk(folder: &Path, below_ours: bool, found: &mut Vec<String>, depth: usize) {
-        let Ok(entries) = fs::read_dir(folder) else { return };
-        for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
-            let path = entry.path();
-            let ours = below_ours || entry.file_name().to_string_lossy().contains("buildflow");
-            if ours {
-                found.push(path.display().to_string());
-            }
-            if depth < 8 {
-                walk(&path, ours, found, depth + 1);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(Path::new("/sys/fs/cgroup"), false, &mut found, 0);
-    found.sort();
-    found
+/// Proves that the folder for bundles of the agent with this data folder is gone, and with it its
+/// cgroups, which an agent removes before.
+pub(crate) fn expect_no_run_folder(agent_data: &Path) {
+    let data = agent_data.canonicalize().expect("the agent made it");
+    let digest = hex::encode(Sha256::digest(data.as_os_str().as_encoded_bytes()));
+    let folder = Path::new("/run/buildflow").join(&digest[..12]);
+    assert!(!folder.exists(), "{} is left", folder.display());
 }
 
 /// Waits until `check` answers nothing; fails with what is left after half a minute.
-pub fn expect_none(what: &str, check: impl Fn() -> Vec<String>) {
+pub(crate) fn expect_none(what: &str, check: impl Fn() -> Vec<String>) {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         let left = check();

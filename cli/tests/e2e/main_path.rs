@@ -39,17 +39,34 @@ fn a_push_runs_to_its_end() {
     let commit = repository.commit(&[(".buildflow.yml", PIPELINE), ("file.txt", "from the repository\n")]);
     cluster.create_pipeline("hello", &repository.url());
     let id = cluster.push(&repository.url(), &commit);
-    assert_eq!(cluster.push(&repository.url(), &commit), id, "the same push again is the same run");
+    assert_eq!(
+        cluster.push(&repository.url(), &commit),
+        id,
+        "the same push again is the same run"
+    );
 
     let run = cluster.ended(&id);
     assert_eq!(run["status"], json!("success"), "{run:#}");
     assert_eq!(run["number"], json!(1));
-    for (name, status) in [("greet", "success"), ("look", "success"), ("shaky", "failed"), ("check", "success")] {
+    for (name, status) in [
+        ("greet", "success"),
+        ("look", "success"),
+        ("shaky", "failed"),
+        ("check", "success"),
+    ] {
         assert_eq!(step(&run, name)["status"], json!(status), "{name}");
     }
     let log = |name: &str| String::from_utf8(cluster.whole_log(&run, name)).expect("UTF-8");
-    assert!(log("greet").contains("hello world from greet\n"), "one shell for all entries: {}", log("greet"));
-    assert!(log("greet").contains("say it"), "a named entry heads its section: {}", log("greet"));
+    assert!(
+        log("greet").contains("hello world from greet\n"),
+        "one shell for all entries: {}",
+        log("greet")
+    );
+    assert!(
+        log("greet").contains("say it"),
+        "a named entry heads its section: {}",
+        log("greet")
+    );
     let look = log("look");
     for part in ["before\n", "/workspace\n", "from the repository\n", "after\n"] {
         assert!(look.contains(part), "{part:?} in {look}");
@@ -69,7 +86,12 @@ fn the_command_line_follows_a_run_and_exits_with_its_result() {
         let output = cluster.client(&["logs", &run, "--follow"]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!((1..=5).all(|i| text.contains(&format!("line {i}"))), "{text}");
-        assert_eq!(output.status.code(), Some(code), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let shown = cluster.client(&["runs", "--output", "json"]);
     let listed: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
@@ -87,7 +109,9 @@ fn a_cancelled_run_ends_at_once_and_what_waits_never_starts() {
         "long",
         "defaults: { image: \"oci:busybox\", resources: { memory: 64Mi, disk: 64Mi } }\nstages:\n  - { name: a, steps: [{ name: wait, run: sleep 600 }] }\n  - { name: b, steps: [{ name: never, run: echo no }] }\n",
     );
-    cluster.until("the step runs", |c| (step(&c.run(&run)?, "wait")["status"] == json!("running")).then_some(()));
+    cluster.until("the step runs", |c| {
+        (step(&c.run(&run)?, "wait")["status"] == json!("running")).then_some(())
+    });
     let output = cluster.client(&["cancel", &run]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let shown = cluster.ended(&run);

@@ -5,26 +5,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A repository with a working tree.
-pub struct Repository {
+pub(crate) struct Repository {
     folder: PathBuf,
 }
 
 impl Repository {
     /// An empty repository with branch `main`.
-    pub fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         fs::create_dir_all(folder).expect("folder");
-        let repository = Self { folder: folder.to_owned() };
+        let repository = Self {
+            folder: folder.to_owned(),
+        };
         repository.git(&["init", "-q", "-b", "main"]);
         repository
     }
 
     /// The address that pipelines are registered with.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("file://{}", self.folder.display())
     }
 
     /// Commits these files and answers the commit's id.
-    pub fn commit(&self, files: &[(&str, &str)]) -> String {
+    pub(crate) fn commit(&self, files: &[(&str, &str)]) -> String {
         for (name, text) in files {
             let path = self.folder.join(name);
             fs::create_dir_all(path.parent().expect("has a parent")).expect("folder");
@@ -36,14 +38,18 @@ impl Repository {
     }
 
     /// Runs git here and answers its output.
-    pub fn git(&self, arguments: &[&str]) -> String {
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
         let output = Command::new("git")
             .args(["-c", "user.name=test", "-c", "user.email=test@localhost"])
             .args(arguments)
             .current_dir(&self.folder)
             .output()
             .expect("git is installed");
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "git {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
     }
 }

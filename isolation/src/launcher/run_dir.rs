@@ -132,7 +132,8 @@ impl RunDir {
         remove_flat(&self.bundle(id).dir)
     }
 
-    /// Removes the folders and unmounts the tmpfs if it is ours.
+    /// Removes the folders, unmounts the tmpfs if it is ours, and removes the mount point if nothing
+    /// else lies in it.
     pub(crate) fn dissolve(&self) -> io::Result<()> {
         for folder in [self.bundles(), self.state()] {
             match fs::remove_dir(&folder) {
@@ -146,7 +147,17 @@ impl RunDir {
             // thread and holds a file of ours open for one more moment.
             umount2(&self.root, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
         }
-        Ok(())
+        match fs::remove_dir(&self.root) {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy
+                ) =>
+            {
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
