@@ -267,3 +267,19 @@ fn builder() -> Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX));
     builder
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_connection_without_a_request_is_ended_in_time() {
+        let begun = Instant::now();
+        silent(&AtomicBool::new(false)).await;
+        assert_eq!(begun.elapsed(), HEAD_TIMEOUT);
+        let started = AtomicBool::new(true);
+        let ended = tokio::time::timeout(HEAD_TIMEOUT * 10, silent(&started)).await;
+        assert!(ended.is_err());
+    }
+}

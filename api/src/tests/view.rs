@@ -51,6 +51,14 @@ async fn a_fresh_picture_is_the_same_as_one_that_followed() {
     stage.loops.shutdown().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_picture_of_a_quiet_store_is_complete_at_once() {
+    let mut stage = Stage::over(std::sync::Arc::default(), tempfile::tempdir().unwrap()).await;
+    let begun = tokio::time::Instant::now();
+    stage.start_view().await;
+    assert_eq!(begun.elapsed(), std::time::Duration::ZERO);
+}
+
 #[tokio::test]
 async fn a_run_that_moves_after_its_end_is_settled_again() {
     let stage = Stage::new().await;

@@ -358,7 +358,7 @@ async fn load(store: &dyn Store) -> Result<(Picture, Revision, Revision), StoreE
         let page = store.range("", after.as_deref(), PAGE_MAX).await?;
         let from = *first.get_or_insert(page.revision);
         for entry in &page.entries {
-            picture.apply(&entry.key, Some(&entry.value), Revision(0));
+            picture.apply(&entry.key, Some(&entry.value), from);
         }
         after = page.entries.last().map(|e| e.key.clone());
         if !page.more || after.is_none() {
