@@ -5,7 +5,6 @@
 use crate::id::{AllocId, Fence, NodeId, RunId};
 use crate::record::{Record, Unknown};
 use crate::resources::Resources;
-use crate::step::{Phase, Usage};
 use serde::{Deserialize, Serialize};
 
 /// The order: `alloc/<node>/<alloc>`.
@@ -97,6 +96,32 @@ pub enum ObservedState {
     Running,
     /// The container is gone and the outcome is known.
     Ended,
+}
+
+/// One part of a step's way to its first instruction, e.g. `image`, `checkout`, `launch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What was done.
+    pub name: String,
+    /// How long it took, milliseconds.
+    pub ms: u64,
+    /// How many bytes were fetched for it; 0 when everything was near.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// What a step used, as the kernel counted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Highest memory, bytes.
+    #[serde(default)]
+    pub memory_peak_bytes: u64,
+    /// CPU time, milliseconds.
+    #[serde(default)]
+    pub cpu_ms: u64,
+    /// Time in which the CPU limit held it back, milliseconds.
+    #[serde(default)]
+    pub throttled_ms: u64,
 }
 
 /// How an attempt ended, told apart as far as the node can.

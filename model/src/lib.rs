@@ -15,7 +15,7 @@ pub mod resources;
 pub mod run;
 pub mod step;
 
-pub use allocation::{Allocation, Observed, ObservedState, Outcome, StartFailure, Stop};
+pub use allocation::{Allocation, Observed, ObservedState, Outcome, Phase, StartFailure, Stop, Usage};
 pub use cluster::{
     ClusterVersion, DedupeRecord, InboxEntry, Leader, NumberRecord, Request, RequestKind, Role, SessionRecord,
     TeamRecord, TokenRecord,
@@ -26,4 +26,4 @@ pub use pipeline::PipelineRecord;
 pub use record::{Record, RecordError, decode, encode};
 pub use resources::{CpuMillis, Resources};
 pub use run::{DefChunk, Event, RunDef, RunError, RunHeader, RunStatus, Source, StageDef};
-pub use step::{Checkout, Entry, IllegalTransition, Phase, Shell, StepDef, StepRecord, StepStatus, Times, Usage};
+pub use step::{Checkout, Entry, IllegalTransition, Shell, StepDef, StepRecord, StepStatus, Times};

@@ -1,6 +1,6 @@
 //! A step: its definition inside a run, the record of what happened to it, and its legal transitions.
 
-use crate::allocation::Outcome;
+use crate::allocation::{Outcome, Phase, Usage};
 use crate::id::{AllocId, Fence, NodeId, StepName};
 use crate::record::{Record, Unknown};
 use crate::resources::Resources;
@@ -259,32 +259,6 @@ pub struct Times {
     /// Its container was gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<u64>,
-}
-
-/// One part of a step's way to its first instruction, e.g. `image`, `checkout`, `launch`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Phase {
-    /// What was done.
-    pub name: String,
-    /// How long it took, milliseconds.
-    pub ms: u64,
-    /// How many bytes were fetched for it; 0 when everything was near.
-    #[serde(default)]
-    pub bytes: u64,
-}
-
-/// What a step used, as the kernel counted it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Usage {
-    /// Highest memory, bytes.
-    #[serde(default)]
-    pub memory_peak_bytes: u64,
-    /// CPU time, milliseconds.
-    #[serde(default)]
-    pub cpu_ms: u64,
-    /// Time in which the CPU limit held it back, milliseconds.
-    #[serde(default)]
-    pub throttled_ms: u64,
 }
 
 #[cfg(test)]

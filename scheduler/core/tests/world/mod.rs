@@ -335,7 +335,7 @@ pub(crate) fn observed(alloc: &AllocId, fence: Fence, state: ObservedState, outc
         state,
         started_ms: Some(1_500_000),
         ended_ms: ended.then_some(1_600_000),
-        phases: vec![model::step::Phase {
+        phases: vec![model::Phase {
             name: "image".to_owned(),
             ms: 12,
             bytes: 34,
