@@ -131,9 +131,13 @@ const CONFIG_MAX_BYTES: u64 = 1 << 20;
 /// Reads and checks a configuration file; an error names the file, the line and the key.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let refused = |cause: String| Failure::Usage(format!("{}: {cause}", path.display()));
-    let length = std::fs::metadata(path).map_err(|cause| refused(cause.to_string()))?.len();
+    let length = std::fs::metadata(path)
+        .map_err(|cause| refused(cause.to_string()))?
+        .len();
     if length > CONFIG_MAX_BYTES {
-        return Err(refused(format!("a configuration file may have {CONFIG_MAX_BYTES} bytes, this one has {length}")));
+        return Err(refused(format!(
+            "a configuration file may have {CONFIG_MAX_BYTES} bytes, this one has {length}"
+        )));
     }
     let text = std::fs::read_to_string(path).map_err(|cause| refused(cause.to_string()))?;
     serde_yaml::from_str(&text).map_err(|cause| refused(cause.to_string()))
@@ -185,7 +189,8 @@ mod tests {
     #[test]
     fn what_is_printed_is_read_back() {
         let file: AgentFile =
-            read_text("data: /d\nservers: ['http://127.0.0.1:7420']\ntoken_file: /t\ncapacity: {cpu_millis: 4000}\n").expect("valid");
+            read_text("data: /d\nservers: ['http://127.0.0.1:7420']\ntoken_file: /t\ncapacity: {cpu_millis: 4000}\n")
+                .expect("valid");
         let printed = serde_yaml::to_string(&file).expect("prints");
         assert_eq!(read_text::<AgentFile>(&printed).expect("valid"), file);
     }

@@ -32,7 +32,11 @@ pub(crate) struct DevArguments {
 
 fn cores(text: &str) -> Result<u64, String> {
     let cores: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of cores"))?;
-    if (0.001..=10_000.0).contains(&cores) { Ok((cores * 1000.0).round() as u64) } else { Err("between 0.001 and 10000".to_owned()) }
+    if (0.001..=10_000.0).contains(&cores) {
+        Ok((cores * 1000.0).round() as u64)
+    } else {
+        Err("between 0.001 and 10000".to_owned())
+    }
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -42,7 +46,11 @@ pub(crate) async fn run(arguments: DevArguments) -> Result<(), Failure> {
     let shutdown = signals::shutdown_on_signal().map_err(|e| Failure::Internal(e.to_string()))?;
     let data = folder::prepare(&arguments.data.clone().map_or_else(default_data, Ok)?)?;
     let _lock = folder::lock(&data)?;
-    let images = arguments.images.iter().map(|f| absolute(f)).collect::<Result<Vec<_>, _>>()?;
+    let images = arguments
+        .images
+        .iter()
+        .map(|f| absolute(f))
+        .collect::<Result<Vec<_>, _>>()?;
 
     let listener = ports::bind(arguments.listen, "--listen").await?;
     let address = listener.local_addr().map_err(|e| Failure::Internal(e.to_string()))?;
@@ -82,7 +90,12 @@ fn agent_config(
     images: Vec<PathBuf>,
 ) -> Result<AgentConfig, Failure> {
     let agent_data = folder::prepare(&data.join("agent"))?;
-    let mut config = AgentConfig::new(vec![format!("http://{server}")], token, &agent_data, agent::run_folder(&agent_data));
+    let mut config = AgentConfig::new(
+        vec![format!("http://{server}")],
+        token,
+        &agent_data,
+        agent::run_folder(&agent_data),
+    );
     config.capacity.cpu_millis = arguments.cpu;
     config.git.allow_file = true;
     config.images.layout_dirs = images;
@@ -92,7 +105,10 @@ fn agent_config(
 /// Tells the person at the terminal, and scripts through `<data>/env`, how to reach it.
 fn announce(data: &Path, address: SocketAddr, token: &str) -> Result<(), Failure> {
     let env = data.join("env");
-    folder::write_private(&env, &format!("export BUILDFLOW_ADDR=http://{address}\nexport BUILDFLOW_TOKEN={token}\n"))?;
+    folder::write_private(
+        &env,
+        &format!("export BUILDFLOW_ADDR=http://{address}\nexport BUILDFLOW_TOKEN={token}\n"),
+    )?;
     println!("BuildFlow serves at   http://{address}");
     println!("token                 {token}");
     println!("for the client verbs  . {}", env.display());
@@ -101,10 +117,12 @@ fn announce(data: &Path, address: SocketAddr, token: &str) -> Result<(), Failure
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    path.canonicalize().map_err(|cause| Failure::Usage(format!("--images {}: {cause}", path.display())))
+    path.canonicalize()
+        .map_err(|cause| Failure::Usage(format!("--images {}: {cause}", path.display())))
 }
 
 fn default_data() -> Result<PathBuf, Failure> {
-    let home = std::env::var_os("HOME").ok_or_else(|| Failure::Usage("HOME is not set; name a folder with --data".to_owned()))?;
+    let home = std::env::var_os("HOME")
+        .ok_or_else(|| Failure::Usage("HOME is not set; name a folder with --data".to_owned()))?;
     Ok(Path::new(&home).join(".local/share/buildflow/dev"))
 }

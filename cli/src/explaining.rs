@@ -21,6 +21,9 @@ impl Explain for Explaining {
     async fn explain(&self, run: &RunId, step: usize) -> Option<Waiting> {
         let explanation = self.scheduler.explain(run, step).await?;
         // The sentence counts the nodes that pass each test; with a fleet of hundreds nobody reads a list.
-        Some(Waiting { summary: explanation.sentence, nodes: Vec::new() })
+        Some(Waiting {
+            summary: explanation.sentence,
+            nodes: Vec::new(),
+        })
     }
 }

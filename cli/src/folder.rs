@@ -12,7 +12,11 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
 
 /// Makes the folder (mode 0700) if it is not there and answers its canonical path.
 pub(crate) fn prepare(path: &Path) -> Result<PathBuf, Failure> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(path))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed(path))?;
     path.canonicalize().map_err(failed(path))
 }
 
@@ -39,7 +43,9 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
         .mode(0o600)
         .open(&temporary)
         .map_err(failed(&temporary))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed(&temporary))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed(&temporary))?;
     fs::rename(&temporary, path).map_err(failed(path))
 }
 
@@ -50,7 +56,10 @@ pub(crate) fn secret(path: &Path, make: impl FnOnce() -> String) -> Result<Strin
     }
     let text = fs::read_to_string(path).map_err(failed(path))?.trim().to_owned();
     if text.is_empty() {
-        return Err(Failure::Internal(format!("{} is empty; remove it and start again to get a new one", path.display())));
+        return Err(Failure::Internal(format!(
+            "{} is empty; remove it and start again to get a new one",
+            path.display()
+        )));
     }
     Ok(text)
 }

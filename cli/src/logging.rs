@@ -18,9 +18,14 @@ pub(crate) enum LogFormat {
 /// Starts logging. `BUILDFLOW_LOG` filters as `tracing` does, e.g. `info,scheduler_shell=debug`.
 pub(crate) fn start(format: LogFormat, quiet_default: &str) {
     let filter = EnvFilter::try_from_env("BUILDFLOW_LOG").unwrap_or_else(|_| EnvFilter::new(quiet_default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }

@@ -62,10 +62,16 @@ pub(crate) async fn serve(
 ) -> Result<(), Failure> {
     let internal = |what: &str, cause: &dyn std::fmt::Display| Failure::Internal(format!("{what}: {cause}"));
     let store = open_store(data)?;
-    let blobs: Arc<dyn BlobStore> = Arc::new(FolderBlobs::open(data.join("blobs")).map_err(|e| internal("the blob folder", &e))?);
-    let git = git_mirror::GitSettings { allow_file: file.file_repositories, ..Default::default() };
+    let blobs: Arc<dyn BlobStore> =
+        Arc::new(FolderBlobs::open(data.join("blobs")).map_err(|e| internal("the blob folder", &e))?);
+    let git = git_mirror::GitSettings {
+        allow_file: file.file_repositories,
+        ..Default::default()
+    };
     let mirrors = git_mirror::Mirrors::new(data.join("git"), git).map_err(|e| internal("the git mirrors", &e))?;
-    first_records(store.as_ref(), tokens).await.map_err(|e| internal("the store", &e))?;
+    first_records(store.as_ref(), tokens)
+        .await
+        .map_err(|e| internal("the store", &e))?;
 
     let address = listener.local_addr().map_err(|e| internal("the listener", &e))?;
     let web_url = file.url.clone().unwrap_or_else(|| format!("http://{address}"));
@@ -77,7 +83,11 @@ pub(crate) async fn serve(
         explain: Arc::new(Explaining::new(scheduler.clone())),
         shutdown: shutdown.clone(),
     };
-    let config = ApiConfig { server_name: file.name.clone(), web_url, node_lease_ms: NODE_LEASE_MS };
+    let config = ApiConfig {
+        server_name: file.name.clone(),
+        web_url,
+        node_lease_ms: NODE_LEASE_MS,
+    };
     let api = Api::new(config, deps);
     api.add_metrics(scheduler.registry());
     tracing::info!(%address, server = %file.name, "serving");
@@ -95,10 +105,22 @@ fn open_store(data: &Path) -> Result<Arc<dyn Store>, Failure> {
 /// What must be there before the first request: the default team and this folder's tokens.
 async fn first_records(store: &dyn Store, tokens: &Tokens) -> Result<(), store::StoreError> {
     let name = TeamName::new(DEFAULT_TEAM).expect("a legal name");
-    let created_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-    let team = TeamRecord { name: name.clone(), created_ms, unknown: Unknown::new() };
+    let created_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64);
+    let team = TeamRecord {
+        name: name.clone(),
+        created_ms,
+        unknown: Unknown::new(),
+    };
     // Refused when it is there already, which is as good.
-    store.commit(Txn::new().expect(key::team(&name), Expect::Absent).put(key::team(&name), &team)).await?;
+    store
+        .commit(
+            Txn::new()
+                .expect(key::team(&name), Expect::Absent)
+                .put(key::team(&name), &team),
+        )
+        .await?;
     tokens::ensure(store, "admin", Role::Admin, &tokens.admin).await?;
     tokens::ensure(store, "node", Role::Node, &tokens.node).await
 }
