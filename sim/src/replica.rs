@@ -183,12 +183,10 @@ impl World {
     fn begin_term(&mut self, which: usize) {
         let page = self.store.range(key::ALLOCS, None, 1_000).expect("legal");
         let replica = &mut self.replicas[which];
-        for entry in &page.entries {
-            let taken = replica
-                .cluster
-                .on_change(&entry.key, Some(&entry.value), entry.mod_revision.0);
-            taken.expect("a record of ours");
-        }
+        let orders = page.entries.iter();
+        let orders = orders.map(|e| (e.key.as_str(), e.value.as_slice(), e.mod_revision.0));
+        let malformed = replica.cluster.on_all_orders(orders, page.revision.0);
+        assert!(malformed.is_empty(), "records of ours: {malformed:?}");
         replica.term = replica.leads;
         self.tell(which, 0, ReplicaEvent::Act);
     }

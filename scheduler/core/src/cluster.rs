@@ -80,6 +80,8 @@ pub struct Cluster {
     pub(crate) busy_allocs: BTreeSet<AllocId>,
     pub(crate) busy_requests: BTreeSet<String>,
     pub(crate) last_ticket: u64,
+    /// How many of the runs have finished.
+    finished_runs: usize,
     malformed: BTreeMap<String, String>,
     tombstones: VecDeque<(String, u64)>,
 }
@@ -130,6 +132,37 @@ impl Cluster {
         }
         let key = key.to_owned();
         Err(Malformed { key, reason })
+    }
+
+    /// Takes a whole reading of all orders that began at `revision`: those that are known and not
+    /// among them are gone. Answers the records that are kept out.
+    ///
+    /// What is free on a node follows from all its orders, and no guard of a placement compares
+    /// those, so **who begins to lead reads them once after the leader's key is held**, whatever the
+    /// watches have told so far; and who does not know what became of a commit gives up that key
+    /// first, so that the commit cannot be applied behind the back of the reading.
+    pub fn on_all_orders<'a>(
+        &mut self,
+        orders: impl Iterator<Item = (&'a str, &'a [u8], u64)>,
+        revision: u64,
+    ) -> Vec<Malformed> {
+        let mut listed = BTreeSet::new();
+        let mut malformed = Vec::new();
+        for (key, value, mod_revision) in orders {
+            malformed.extend(self.on_change(key, Some(value), mod_revision).err());
+            listed.insert(key.to_owned());
+        }
+        let known = self
+            .allocs
+            .values()
+            .filter_map(|a| Some((a.slot.get()?, a.slot.revision())));
+        let gone = known.filter(|(_, known_at)| *known_at <= revision);
+        let gone: Vec<String> = gone.map(|(a, _)| key::alloc(&a.node, &a.id)).collect();
+        for key in gone.iter().filter(|key| !listed.contains(*key)) {
+            // One that is known from this very revision stands at it; its removal comes by the watch.
+            malformed.extend(self.on_change(key, None, revision).err());
+        }
+        malformed
     }
 
     /// Whether the change was taken, and what is wrong with its record; `None` for a foreign key.
@@ -225,6 +258,7 @@ impl Cluster {
                 return false;
             }
             self.runs.insert(Arc::new(run.clone()), Run::Live(Box::default()));
+            self.finished_runs -= 1;
         }
         let taken = self.live(run).is_some_and(|live| live.take_header(held, revision));
         if taken {
@@ -453,6 +487,7 @@ impl Cluster {
         }
         if let Some(finished) = run.finished() {
             self.runs.insert(Arc::clone(id), Run::Finished(finished));
+            self.finished_runs += 1;
             self.mark_allocs(&format!("{id}-"));
         }
     }
@@ -499,7 +534,7 @@ impl Cluster {
     /// How many runs have not finished.
     #[must_use]
     pub fn live_runs(&self) -> usize {
-        self.runs.values().filter(|r| matches!(r, Run::Live(_))).count()
+        self.runs.len() - self.finished_runs
     }
 
     /// The status of a step; `None` when the run is not known, or not well enough. Readiness is as

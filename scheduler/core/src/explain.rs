@@ -238,8 +238,11 @@ impl Cluster {
             .and_then(|n| n.record.get())
             .map_or("its node", |r| r.name.as_str());
         let report = record.alloc.as_ref().and_then(|id| self.reports.get(id)?.get());
+        let order = record.alloc.as_ref().and_then(|id| self.allocs.get(id)?.slot.get());
+        let stopped = order.is_some_and(|o| o.stop.is_some());
         let doing = match (record.status, report.map(|r| r.state)) {
             (_, Some(ObservedState::Ended)) => "has ended and its result is being taken over",
+            (_, _) if stopped => "has been told to stop",
             (StepStatus::Running, _) | (_, Some(ObservedState::Running)) => "runs",
             (_, Some(ObservedState::Preparing)) => "is being prepared",
             (_, None) => "has been handed over and is not yet confirmed",

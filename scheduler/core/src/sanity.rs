@@ -30,7 +30,11 @@ impl Cluster {
         self.check_index()?;
         self.check_queue()?;
         self.check_shares()?;
-        self.check_in_flight()
+        self.check_in_flight()?;
+        let live = self.runs.values().filter(|r| matches!(r, Run::Live(_))).count();
+        demand(self.live_runs() == live, || {
+            format!("{} live runs, should be {live}", self.live_runs())
+        })
     }
 
     fn reserved(&self) -> BTreeMap<&NodeId, Grant> {

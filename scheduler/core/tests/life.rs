@@ -164,6 +164,7 @@ fn a_cancelled_run_ends_its_unstarted_steps_and_stops_the_others() {
         Some("was cancelled by alice before it started")
     );
     assert_eq!(world.order(&run, 0).stop, Some(Stop::Cancelled));
+    assert_eq!(world.explain(&run, 0).sentence, "it has been told to stop on n1");
     assert!(!world.keys.contains_key(&key::request("q1")) && !world.keys.contains_key(&key::request("q2")));
     world.report(&run, 0, ObservedState::Ended, Some(Outcome::Cancelled));
     world.settle();
@@ -636,4 +637,33 @@ fn an_empty_cluster_is_explained() {
         world.explain(&run, 0).sentence,
         "no node is connected: none has ever registered"
     );
+}
+
+#[test]
+fn a_reading_of_all_orders_adds_what_is_missing_and_removes_what_is_gone() {
+    let (mut world, run) = one_node_one_run(vec![step("a", &[], ask(3_000, 1)), step("b", &[], ask(1_000, 1))]);
+    let mut late = scheduler::Cluster::new();
+    // It has not heard of any order, but of everything else.
+    for told in world.history.iter().filter(|t| !t.key.starts_with(key::ALLOCS)) {
+        late.on_change(&told.key, told.value.as_deref(), told.revision)
+            .expect("ours");
+    }
+    let read = |world: &World, cluster: &mut scheduler::Cluster| {
+        let orders = world.keys.iter().filter(|(k, _)| k.starts_with(key::ALLOCS));
+        let orders: Vec<_> = orders.map(|(k, (v, r))| (k.as_str(), v.as_slice(), *r)).collect();
+        assert!(cluster.on_all_orders(orders.into_iter(), world.revision).is_empty());
+        cluster.sanity_check().expect("holds");
+    };
+    read(&world, &mut late);
+    assert_eq!(late.fingerprint(), world.cluster.fingerprint());
+    // One order goes; the reading tells although the watch has not.
+    world.exit(&run, 0, 0);
+    world.settle();
+    read(&world, &mut late);
+    late.check_complete().expect_err("the step's end has not come yet");
+    for told in &world.history {
+        late.on_change(&told.key, told.value.as_deref(), told.revision)
+            .expect("ours");
+    }
+    assert_eq!(late.fingerprint(), world.cluster.fingerprint());
 }

@@ -6,7 +6,7 @@
 use futures::FutureExt;
 use futures::stream::{self, BoxStream, SelectAll, StreamExt};
 use model::key;
-use scheduler::{Cluster, Taken};
+use scheduler::{Cluster, Malformed, Taken};
 use store::live::PAGE_MAX;
 use store::{Change, Revision, Store, StoreError, Watch, WatchEvent};
 
@@ -71,7 +71,7 @@ impl Feed {
 
 /// Reads a prefix page by page; answers the revision to watch from. Runs that have finished shrink
 /// as they are read, so the whole history never is in memory.
-pub(crate) async fn load(store: &dyn Store, prefix: &str, cluster: &mut Cluster) -> Result<Revision, StoreError> {
+async fn load(store: &dyn Store, prefix: &str, cluster: &mut Cluster) -> Result<Revision, StoreError> {
     let mut first_revision = None;
     let mut after: Option<String> = None;
     loop {
@@ -86,6 +86,22 @@ pub(crate) async fn load(store: &dyn Store, prefix: &str, cluster: &mut Cluster)
             return Ok(revision);
         }
     }
+}
+
+/// Reads all orders at the beginning of a term.
+pub(crate) async fn read_orders(store: &dyn Store, cluster: &mut Cluster) -> Result<(), StoreError> {
+    let (entries, revision) = store::live::read_all(store, key::ALLOCS).await?;
+    let orders = entries
+        .iter()
+        .map(|e| (e.key.as_str(), e.value.as_slice(), e.mod_revision.0));
+    for malformed in cluster.on_all_orders(orders, revision.0) {
+        kept_out(&malformed);
+    }
+    Ok(())
+}
+
+fn kept_out(malformed: &Malformed) {
+    tracing::error!(key = %malformed.key, reason = %malformed.reason, "record kept out");
 }
 
 fn follow(watch: Watch) -> BoxStream<'static, FeedEvent> {
@@ -115,8 +131,6 @@ fn apply(event: Option<FeedEvent>, cluster: &mut Cluster) -> Result<(), Broken> 
 pub(crate) fn tell(cluster: &mut Cluster, key: &str, value: Option<&[u8]>, revision: Revision) {
     match cluster.on_change(key, value, revision.0) {
         Ok(Taken::New | Taken::Stale | Taken::Foreign) => {}
-        Err(malformed) => {
-            tracing::error!(key = %malformed.key, reason = %malformed.reason, "record kept out");
-        }
+        Err(malformed) => kept_out(&malformed),
     }
 }

@@ -16,9 +16,9 @@
 use crate::SchedulerConfig;
 use crate::backoff::Backoff;
 use crate::commit::{Answer, commit};
-use crate::feed::{Broken, Feed, load, tell};
+use crate::feed::{Broken, Feed, read_orders, tell};
 use crate::metrics::Metrics;
-use model::{RunId, key};
+use model::RunId;
 use scheduler::{Action, Cluster, Explanation, Plan, Ticket, Transition};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -158,7 +158,7 @@ impl Work {
                 return Ok(());
             };
             if self.term != standing {
-                load(self.store.as_ref(), key::ALLOCS, &mut self.cluster).await?;
+                read_orders(self.store.as_ref(), &mut self.cluster).await?;
                 self.term = standing;
             }
             let started = Instant::now();
@@ -233,8 +233,16 @@ impl Work {
     }
 
     fn confirm(&mut self, ticket: Ticket, revision: Revision, elapsed: Duration) {
-        if let Some(Action::Clean { run, step, reason, .. }) = self.cluster.proposed(ticket) {
-            tracing::warn!(run_id = %run, step, reason, "stale order or report removed");
+        match self.cluster.proposed(ticket) {
+            Some(Action::Clean { run, step, reason, .. }) => {
+                tracing::warn!(run_id = %run, step, reason, "stale order or report removed");
+            }
+            Some(Action::Stop { alloc, .. }) => {
+                let (run, node) = (&alloc.run, &alloc.node);
+                tracing::info!(run_id = %run, step = alloc.step, alloc_id = %alloc.id, node_id = %node, "attempt told to stop");
+            }
+            Some(Action::DropRequest { id, .. }) => tracing::info!(request = id, "request carried out"),
+            Some(Action::Fold { .. } | Action::End(_) | Action::Place { .. }) | None => {}
         }
         if let Some(transition) = self.cluster.confirm(ticket, revision.0) {
             self.metrics.count(&transition);
