@@ -786,8 +786,8 @@ impl Life {
 
 fn lost_message(found: &Found, rebooted: bool) -> String {
     match found {
-        _ if rebooted => "the node was started anew while the step ran".to_owned(),
         Found::Broken { message } => message.clone(),
+        _ if rebooted => "the node was started anew while the step ran".to_owned(),
         Found::Nothing | Found::Alive | Found::Gone => "nothing of its container is left on the node".to_owned(),
     }
 }

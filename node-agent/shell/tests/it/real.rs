@@ -1,0 +1,1 @@
+//! The agent with real containers. Needs root and the shim.
