@@ -80,6 +80,9 @@ pub struct Cluster {
     pub(crate) busy_allocs: BTreeSet<AllocId>,
     pub(crate) busy_requests: BTreeSet<String>,
     pub(crate) last_ticket: u64,
+    /// All orders were read at this revision: an older one that was not among them is gone, although
+    /// a watch that lags behind may still tell of it.
+    orders_read: u64,
     /// How many of the runs have finished.
     finished_runs: usize,
     malformed: BTreeMap<String, String>,
@@ -148,6 +151,7 @@ impl Cluster {
     ) -> Vec<Malformed> {
         let mut listed = BTreeSet::new();
         let mut malformed = Vec::new();
+        self.orders_read = 0;
         for (key, value, mod_revision) in orders {
             malformed.extend(self.on_change(key, Some(value), mod_revision).err());
             listed.insert(key.to_owned());
@@ -162,6 +166,7 @@ impl Cluster {
             // One that is known from this very revision stands at it; its removal comes by the watch.
             malformed.extend(self.on_change(key, None, revision).err());
         }
+        self.orders_read = revision;
         malformed
     }
 
@@ -301,6 +306,9 @@ impl Cluster {
 
     /// An order came, changed or went.
     pub(crate) fn on_alloc(&mut self, node: &NodeId, id: &AllocId, held: Held<Allocation>, revision: u64) -> bool {
+        if held != Held::Absent && revision <= self.orders_read {
+            return false;
+        }
         let state = self.allocs.entry(id.clone()).or_default();
         if state.slot.get().is_some_and(|a| a.node != *node) {
             // An id holds its fence, so the same id on a second node was not written by a leader.
