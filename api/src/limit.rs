@@ -68,3 +68,7 @@ pub const RUN_WAIT: Duration = Duration::from_secs(20);
 
 /// What a client is told to wait before it tries again, seconds.
 pub const RETRY_AFTER_SECONDS: u64 = 2;
+
+/// Most accepted triggers that wait to become runs; half a minute of the largest burst. Beyond it
+/// callers are told to come back, instead of filling the store.
+pub const INBOX_MAX: usize = 10_000;

@@ -4,7 +4,7 @@
 //! answered the same run. Not here: whether the trigger makes sense.
 
 use crate::clock::now_ms;
-use crate::limit::{IDEMPOTENCY_KEPT, SAME_TRIGGER};
+use crate::limit::{IDEMPOTENCY_KEPT, INBOX_MAX, SAME_TRIGGER};
 use crate::state::Server;
 use model::record::Unknown;
 use model::{DedupeRecord, Event, InboxEntry, PipelineName, RunId, TeamName, key};
@@ -65,6 +65,9 @@ pub enum AcceptError {
     /// The key was used for another request.
     #[error("this Idempotency-Key was used for another request; use a new key for each request")]
     KeyReused,
+    /// Too many triggers wait already.
+    #[error("{INBOX_MAX} triggers wait to become runs already; try again in a moment")]
+    Full,
     /// The store failed, or keys came and went too fast.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -142,6 +145,9 @@ fn known(entry: &store::Entry, fingerprint: Option<&str>) -> Result<RunId, Accep
 /// # Errors
 /// [`AcceptError`].
 pub async fn accept(server: &Server, trigger: &Trigger, asked: &Asked) -> Result<Accepted, AcceptError> {
+    if server.view.read(|p| p.inbox().len()) >= INBOX_MAX {
+        return Err(AcceptError::Full);
+    }
     let store = server.store();
     let by_trigger = trigger_key(trigger);
     let by_caller = asked

@@ -16,8 +16,6 @@ use model::Role;
 use std::any::Any;
 use std::time::Instant;
 use tracing::Instrument;
-use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::security::SecurityRequirement;
 
 /// In and out.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -192,30 +190,4 @@ pub(super) async fn method_not_allowed(request: Request) -> Problem {
 
 fn shown(text: &str) -> String {
     text.chars().take(200).collect()
-}
-
-/// Adds to a description what the guard does.
-pub(super) fn describe_guarded(item: &mut PathItem) {
-    let operations: [&mut Option<Operation>; 5] = [
-        &mut item.get,
-        &mut item.put,
-        &mut item.post,
-        &mut item.delete,
-        &mut item.patch,
-    ];
-    for operation in operations.into_iter().flatten() {
-        let none: [&str; 0] = [];
-        operation.security = Some(vec![SecurityRequirement::new("token", none)]);
-        for (code, text) in [
-            ("401", "A valid token is needed"),
-            ("403", "The token does not allow this"),
-        ] {
-            let response = utoipa::openapi::Response::new(text);
-            operation
-                .responses
-                .responses
-                .entry(code.to_owned())
-                .or_insert_with(|| response.into());
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! the router cannot differ. Not here: gRPC, log bytes, intake of triggers.
 
 mod body;
+mod describe;
 mod events;
 mod explain;
 mod later;
@@ -34,9 +35,9 @@ pub(crate) use layers::RequestId;
         title = "BuildFlow",
         description = "Runs pipelines: a push becomes a run, its steps run in containers, the log is live.\n\n\
             Every error is RFC 9457 `application/problem+json`. Send `X-Request-Id` to find a request in the log again.",
-        license(name = "MIT OR Apache-2.0")
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    components(schemas(crate::dto::Problem))
+    components(schemas(crate::dto::Problem, crate::dto::StepChanged, crate::dto::RunChanged))
 )]
 struct Head;
 
@@ -78,13 +79,12 @@ fn described() -> (OpenApiRouter<Shared>, OpenApiRouter<Shared>) {
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let (open, admin) = described();
     let mut admin = admin.into_openapi();
-    for item in admin.paths.paths.values_mut() {
-        layers::describe_guarded(item);
-    }
+    describe::guarded(&mut admin);
     let mut document = Head::openapi();
     env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
     document.merge(open.into_openapi());
     document.merge(admin);
+    describe::completed(&mut document);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("token", SecurityScheme::Http(bearer));

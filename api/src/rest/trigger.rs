@@ -131,6 +131,7 @@ fn unresolved(error: GitError) -> Problem {
 pub(super) fn refused(error: AcceptError) -> Problem {
     match error {
         AcceptError::KeyReused => Problem::conflict(error.to_string()),
+        AcceptError::Full => Problem::unavailable(error.to_string()),
         AcceptError::Store(error) => error.into(),
     }
 }

@@ -3,8 +3,9 @@
 use super::mortal::{Mortal, Side};
 use super::stage::{FILE, PATIENCE, Stage, record};
 use crate::intake::{Asked, Trigger, accept};
+use crate::limit::INBOX_MAX;
 use model::record::Unknown;
-use model::{DefChunk, Event, NumberRecord, PipelineName, StepStatus, TeamName, key};
+use model::{DefChunk, Event, InboxEntry, NumberRecord, PipelineName, StepStatus, TeamName, key};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -173,6 +174,28 @@ async fn two_servers_at_the_same_inbox_make_one_run_of_each_trigger() {
         .collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_full_inbox_tells_callers_to_come_back() {
+    let mut stage = Stage::over(Arc::default(), tempfile::tempdir().unwrap()).await;
+    stage.start_view().await;
+    let repository = stage.pipeline("app", FILE).await;
+    accept(&stage.server, &trigger(&repository.head()), &asked())
+        .await
+        .unwrap();
+    let (entries, _) = store::live::read_all(stage.store.as_ref(), key::INBOX).await.unwrap();
+    let waiting: InboxEntry = entries[0].decode().unwrap();
+    for batch in 0..INBOX_MAX / 100 {
+        let keys = (0..100).map(|n| key::inbox(&format!("z{batch}-{n}")));
+        stage
+            .write(keys.fold(Txn::new(), |txn, key| txn.put(key, &waiting)))
+            .await;
+    }
+    let body = json!({"branch": "main", "force": true});
+    let reply = stage.post("/api/v1/pipelines/default/app/runs", &body).await;
+    assert!(reply.problem(503, "unavailable").contains("10000 triggers wait"));
+    assert_eq!(count(&stage, key::INBOX).await, INBOX_MAX + 1);
 }
 
 #[tokio::test]

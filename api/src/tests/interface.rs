@@ -136,6 +136,13 @@ fn the_document_is_openapi_3_1_and_complete_in_itself() {
     assert!(seen > 30, "{seen}");
     let mut ids = BTreeSet::new();
     for (path, method) in operations() {
+        let responses = document["paths"][&path][&method]["responses"].as_object().unwrap();
+        for (code, response) in responses {
+            let at = format!("{method} {path} {code}");
+            assert!(!response["description"].as_str().unwrap_or_default().is_empty(), "{at}");
+            let is_problem = response["content"].get("application/problem+json").is_some();
+            assert_eq!(is_problem, code.as_str() >= "400" && path != "/readyz", "{at}");
+        }
         if let Some(id) = document["paths"][&path][&method]["operationId"].as_str() {
             assert!(ids.insert(id.to_owned()), "{id} twice");
         }

@@ -34,19 +34,13 @@ impl EventId {
     /// After everything of this revision: the id of a snapshot.
     #[must_use]
     pub fn all_of(revision: Revision) -> Self {
-        Self {
-            revision,
-            ordinal: ALL,
-        }
+        Self { revision, ordinal: ALL }
     }
 
     /// After a snapshot at this revision that shows an ended run: the id of the word that it has ended.
     #[must_use]
     pub fn end_at(revision: Revision) -> Self {
-        Self {
-            revision,
-            ordinal: END,
-        }
+        Self { revision, ordinal: END }
     }
 
     /// True for the id of a snapshot.
