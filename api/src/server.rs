@@ -79,6 +79,8 @@ impl Api {
     /// Serves until `shutdown` (or the deps' own token) is cancelled: then streams end, open
     /// requests get some seconds, and everything received of logs is stored.
     ///
+    /// The deps' own token is cancelled as well when this returns.
+    ///
     /// # Errors
     /// [`ServeError`] when a part of the server broke.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), ServeError> {
@@ -100,22 +102,30 @@ impl Api {
             server.view.wait_until_current(FIRST_PICTURE).await;
             accept(listener, port, stop.clone()).await;
         };
-        let result = tokio::select! {
-            () = accepting => Ok(()),
-            Some(ended) = loops.join_next() => match ended {
-                Ok(_) if stop.is_cancelled() => Ok(()),
-                Ok(name) => Err(ServeError::LoopEnded(name)),
-                Err(error) => {
-                    tracing::error!(%error, "a loop of the server crashed");
-                    Err(ServeError::LoopEnded("loop"))
-                }
-            },
-        };
-        stop.cancel();
+        let broken = watch_over(&mut loops, &stop);
+        // A loop that breaks stops the server in the same order as a signal does.
+        let ((), result) = tokio::join!(accepting, async {
+            let result = broken.await;
+            stop.cancel();
+            result
+        });
         while loops.join_next().await.is_some() {}
         fleet.wait().await;
         server.logs.stop().await;
         result
+    }
+}
+
+/// Ends when the server is to stop, or when a loop has ended before.
+async fn watch_over(loops: &mut JoinSet<&'static str>, stop: &CancellationToken) -> Result<(), ServeError> {
+    match loops.join_next().await {
+        _ if stop.is_cancelled() => Ok(()),
+        Some(Ok(name)) => Err(ServeError::LoopEnded(name)),
+        Some(Err(error)) => {
+            tracing::error!(%error, "a loop of the server crashed");
+            Err(ServeError::LoopEnded("loop"))
+        }
+        None => Ok(()),
     }
 }
 

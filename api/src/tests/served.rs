@@ -136,3 +136,43 @@ async fn the_end_of_the_server_ends_its_streams() {
         .unwrap();
     assert!(TcpStream::connect(served.address).await.is_err(), "the port is closed");
 }
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_though_the_server_stops() {
+    let served = serve().await;
+    let body = "{\"text\": \"x\"}";
+    let head = format!(
+        "POST /api/v1/pipelines/validate HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !ask(served.address, &get("/metrics"))
+        .await
+        .contains("requests_in_flight 2")
+    {
+        assert!(tokio::time::Instant::now() < deadline, "the request has begun");
+    }
+    served.stop.cancel();
+    while TcpStream::connect(served.address).await.is_ok() {
+        assert!(tokio::time::Instant::now() < deadline, "the port is closed");
+    }
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("\"valid\":false"),
+        "{answer}"
+    );
+    tokio::time::timeout(PATIENCE, served.task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}
