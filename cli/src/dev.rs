@@ -64,11 +64,13 @@ pub(crate) async fn run(arguments: DevArguments) -> Result<(), Failure> {
         file_repositories: true,
         log: arguments.log_format,
     };
-    let agent_config = agent_config(&arguments, &data, address, &tokens.node, images)?;
+    let mut agent_config = agent_config(&arguments, &data, address, &tokens.node, images)?;
+    let mirrors = server::mirrors_of(&file, &server_data)?;
+    agent_config.mirrors = Some(mirrors.clone());
     announce(&data, address, &tokens.admin)?;
 
     let both = shutdown.child_token();
-    let serving = server::serve(&file, &server_data, listener, &tokens, both.clone());
+    let serving = server::serve(&file, &server_data, listener, &tokens, mirrors, both.clone());
     let running = agent::run(agent_config, both.clone());
     let (served, ran) = tokio::join!(ended(serving, &both), ended(running, &both));
     let _ = std::fs::remove_file(data.join("env"));

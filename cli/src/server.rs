@@ -5,6 +5,7 @@ use crate::error::Failure;
 use crate::explaining::Explaining;
 use crate::{folder, logging, ports, signals};
 use api::{Api, ApiConfig, Deps, tokens};
+use git_mirror::{GitSettings, Mirrors};
 use model::{Role, TeamName, TeamRecord, key, record::Unknown};
 use scheduler_shell::{Scheduler, SchedulerConfig};
 use std::path::Path;
@@ -41,7 +42,17 @@ pub(crate) async fn run_role(arguments: RoleArguments) -> Result<(), Failure> {
     let _lock = folder::lock(&data)?;
     let listener = ports::bind(file.listen, "`listen`").await?;
     let tokens = tokens_of(&data)?;
-    serve(&file, &data, listener, &tokens, shutdown).await
+    let mirrors = mirrors_of(&file, &data)?;
+    serve(&file, &data, listener, &tokens, mirrors, shutdown).await
+}
+
+/// The mirrors of the repositories whose pipelines this server reads.
+pub(crate) fn mirrors_of(file: &ServerFile, data: &Path) -> Result<Mirrors, Failure> {
+    let git = GitSettings {
+        allow_file: file.file_repositories,
+        ..Default::default()
+    };
+    Mirrors::new(data.join("git"), git).map_err(|e| Failure::Internal(format!("the git mirrors: {e}")))
 }
 
 /// Reads this server's tokens, made at its first start: `admin-token` and `node-token`.
@@ -58,17 +69,13 @@ pub(crate) async fn serve(
     data: &Path,
     listener: TcpListener,
     tokens: &Tokens,
+    mirrors: Mirrors,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let internal = |what: &str, cause: &dyn std::fmt::Display| Failure::Internal(format!("{what}: {cause}"));
     let store = open_store(data)?;
     let blobs: Arc<dyn BlobStore> =
         Arc::new(FolderBlobs::open(data.join("blobs")).map_err(|e| internal("the blob folder", &e))?);
-    let git = git_mirror::GitSettings {
-        allow_file: file.file_repositories,
-        ..Default::default()
-    };
-    let mirrors = git_mirror::Mirrors::new(data.join("git"), git).map_err(|e| internal("the git mirrors", &e))?;
     first_records(store.as_ref(), tokens)
         .await
         .map_err(|e| internal("the store", &e))?;

@@ -122,7 +122,7 @@ fn metadata() -> Metadata {
         .expect("cargo metadata")
 }
 
-fn ours<'a>(metadata: &'a Metadata) -> BTreeMap<&'a str, &'a Package> {
+fn ours(metadata: &Metadata) -> BTreeMap<&str, &Package> {
     metadata
         .workspace_packages()
         .into_iter()
