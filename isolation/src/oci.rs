@@ -27,14 +27,20 @@ const CAPABILITIES: [&str; 10] = [
     "CAP_SYS_CHROOT",
 ];
 
-/// Kernel files that nobody inside may read.
-const MASKED_PATHS: [&str; 13] = [
+/// Kernel files that nobody inside may read. Beyond the usual list, those which would be open to
+/// root although they are about the whole node: the switches of kernel messages, and the state of
+/// every page of memory.
+const MASKED_PATHS: [&str; 17] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/dynamic_debug",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
     "/proc/sched_debug",
     "/proc/scsi",
@@ -112,7 +118,8 @@ fn process(spec: &SandboxSpec, user: &ResolvedUser, node: &NodeFacts<'_>) -> ser
 }
 
 fn mounts(spec: &SandboxSpec) -> serde_json::Value {
-    let shm_size = format!("size={}", spec.limits.shm_bytes);
+    // To the kernel a size of 0 is no limit at all.
+    let shm_size = format!("size={}", spec.limits.shm_bytes.max(1));
     json!([
         {
             "destination": "/proc", "type": "proc", "source": "proc",

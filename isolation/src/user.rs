@@ -54,12 +54,17 @@ struct Account<'a> {
     home: &'a str,
 }
 
+/// An id. The highest number is none: the kernel takes it as "leave it as it is", which is root.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
+}
+
 fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
-        let uid = fields.nth(1)?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
+        let uid = id(fields.nth(1)?)?;
+        let gid = id(fields.next()?)?;
         let home = fields.nth(1).unwrap_or("");
         Some(Account { name, uid, gid, home })
     })
@@ -69,7 +74,7 @@ fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     group.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
-        let gid = fields.nth(1)?.parse().ok()?;
+        let gid = id(fields.nth(1)?)?;
         Some((name, gid, fields.next().unwrap_or("")))
     })
 }
@@ -79,13 +84,11 @@ fn number(kind: &'static str, text: &str) -> Result<Option<u32>, UserError> {
     if !text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(None);
     }
-    match text.parse::<u32>() {
-        Ok(id) if id != u32::MAX => Ok(Some(id)),
-        _ => Err(UserError::OutOfRange {
-            kind,
-            name: text.to_owned(),
-        }),
-    }
+    let out_of_range = || UserError::OutOfRange {
+        kind,
+        name: text.to_owned(),
+    };
+    id(text).map(Some).ok_or_else(out_of_range)
 }
 
 /// Resolves `user` against the text of the image's `/etc/passwd` and `/etc/group`. Without a
@@ -170,8 +173,10 @@ mod tests {
         # a comment\n\
         broken:x:notanumber:1::/:\n\
         build:x:1000:1001:Builder:/home/build:/bin/sh\n\
-        nohome:x:1002:1002::relative:/bin/sh\n";
-    const GROUP: &str = "root:x:0:\nbuild:x:1001:\ndocker:x:998:build,root\nwheel:x:10:root,build\nempty:x:11:\n";
+        nohome:x:1002:1002::relative:/bin/sh\n\
+        unchanged:x:4294967295:4294967295::/:/bin/sh\n";
+    const GROUP: &str = "root:x:0:\nbuild:x:1001:\ndocker:x:998:build,root\nwheel:x:10:root,build\nempty:x:11:\n\
+        unchanged:x:4294967295:build\n";
 
     fn user(uid: u32, gid: u32, groups: &[u32], home: &str) -> Result<ResolvedUser, String> {
         Ok(ResolvedUser {
@@ -197,6 +202,18 @@ mod tests {
             (
                 Some("nobody"),
                 refused("the image has no user `nobody` (looked in /etc/passwd); use a number to run without a name"),
+            ),
+            (
+                Some("unchanged"),
+                refused(
+                    "the image has no user `unchanged` (looked in /etc/passwd); use a number to run without a name",
+                ),
+            ),
+            (
+                Some("build:unchanged"),
+                refused(
+                    "the image has no group `unchanged` (looked in /etc/group); use a number to run without a name",
+                ),
             ),
             (
                 Some("build:nogroup"),

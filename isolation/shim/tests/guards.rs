@@ -111,7 +111,8 @@ fn kernel_files_are_masked_or_read_only() {
     }
     let node = Node::new();
     let script = "
-        for file in /proc/kcore /proc/keys /proc/timer_list /proc/kmsg /proc/interrupts; do
+        for file in /proc/kcore /proc/keys /proc/timer_list /proc/kmsg /proc/interrupts \
+            /proc/kpagecount /proc/kpageflags /proc/kpagecgroup; do
             [ -e $file ] && echo $file $(head -c 100 $file 2>/dev/null | wc -c)
         done
         for folder in /proc/acpi /proc/scsi /sys/firmware; do
@@ -168,9 +169,60 @@ fn the_file_system_has_no_devices_and_changes_only_its_upper_layer() {
     let log = output(&node, &spec);
     assert!(log.contains("read 1"), "a planted device can be read: {log}");
     assert!(log.contains("16384"), "size of /dev/shm: {log}");
+    let mut none = node.shell("no-shm", "head -c 8192 /dev/zero > /dev/shm/x; echo end");
+    none.limits.shm_bytes = 0;
+    let shm = output(&node, &none);
+    assert!(shm.contains("No space left"), "none is a little, not all: {shm}");
     assert!(spec.rootfs.upper.join("etc/new").is_file());
     assert!(node.image().join("etc/group").is_file(), "the layer below is untouched");
     assert!(!node.image().join("etc/new").exists());
+}
+
+/// What the kernel lets root write by its number alone, without a capability.
+#[test]
+fn no_switch_of_the_kernel_s_can_be_opened_for_writing() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let script = "
+        find /proc /sys -path '/proc/[0-9]*' -prune -o -type f -perm /222 -print 2>/dev/null > /tmp/all
+        echo all $(wc -l < /tmp/all)
+        while read file; do (: >> \"$file\") 2>/dev/null && echo \"open $file\"; done < /tmp/all
+        (: >> /tmp/all) && echo works";
+    let log = output(&node, &node.shell("writes", script));
+    assert!(value(&log, "all ").parse::<u32>().unwrap() > 100, "{log}");
+    // Who wants to be told of pressure writes into these; nothing changes by it.
+    let open: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.strip_prefix("open "))
+        .filter(|file| !file.starts_with("/proc/pressure/"))
+        .collect();
+    assert!(open.is_empty(), "{open:?}");
+    assert!(log.ends_with("works\n"), "{log}");
+}
+
+/// Root inside owns what root outside owns: no inode of the node's may be within reach.
+#[test]
+fn no_file_of_the_node_s_comes_along_with_the_standard_descriptors() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new();
+    let script = "
+        for fd in 0 1 2; do echo $fd $(stat -L -c %d /proc/self/fd/$fd); done
+        echo own $(stat -c %d /dev/null)
+        chmod 000 /proc/self/fd/0 && echo changed $(stat -c %a /dev/null)
+        kill -9 -1; echo alive";
+    use std::os::unix::fs::MetadataExt as _;
+    let before = fs::metadata("/dev/null").unwrap();
+    // On the own one only: what would be changed otherwise is the machine's.
+    let probe = output(&node, &node.shell("probe", script.split("chmod").next().unwrap()));
+    assert_eq!(value(&probe, "0 "), value(&probe, "own "), "{probe}");
+    assert_ne!(value(&probe, "own "), before.dev().to_string(), "{probe}");
+    let log = output(&node, &node.shell("change", script));
+    assert!(log.contains("changed 0") && log.ends_with("alive\n"), "{log}");
+    assert_eq!(fs::metadata("/dev/null").unwrap().mode(), before.mode());
 }
 
 /// The node's own root as the image, for its compiler. The upper layer has to lie on another file

@@ -12,7 +12,10 @@ use crate::kernel;
 pub(crate) fn open(identity: Identity) -> io::Result<Option<OwnedFd>> {
     let pidfd = match kernel::pidfd_open(identity.pid) {
         Ok(pidfd) => pidfd,
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        // The last two: the number belongs to a thread now, by older and by newer kernels.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     // Only now: what has this start time while the descriptor is open is what it names.
@@ -32,5 +35,21 @@ mod tests {
             ..own
         };
         assert!(open(earlier).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_number_that_a_thread_has_now_is_another_process() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(nix::unistd::gettid().as_raw()).unwrap();
+            let _ = ended.recv();
+        });
+        let pid = told.recv().unwrap();
+        assert!(Identity::of(pid).is_some(), "it can be looked up like a process");
+        let found = open(Identity { pid, start_time: 1 });
+        drop(end);
+        thread.join().unwrap();
+        assert!(found.unwrap().is_none());
     }
 }
