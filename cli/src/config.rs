@@ -177,7 +177,7 @@ mod tests {
             ("data: /x\nlisten: here\n", "listen"),
             ("data: /x\nport: 1\n", "unknown field `port`"),
             ("listen: 127.0.0.1:1\n", "missing field `data`"),
-            ("data: [\n", "line 2"),
+            ("data: [\n", "line 1"),
         ];
         for (text, expected) in cases {
             let failure = read_text::<ServerFile>(text).expect_err(text);

@@ -130,7 +130,6 @@ pub(super) fn detail(paint: Paint, run: &RunDetail, now: u64) -> String {
         ("variables", variables.join(", ")),
         ("created", ago(summary.created_ms, now)),
         ("took", took(summary.started_ms, summary.ended_ms, now)),
-        ("page", summary.web_url.clone()),
     ];
     let mut text = fields(&pairs);
     for finding in &run.findings {

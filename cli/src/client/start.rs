@@ -74,7 +74,8 @@ pub(super) async fn run(
 fn started(pipeline: &PipelineName, run: &RunCreated) -> String {
     let number = run.number.map(|n| format!("#{n}")).unwrap_or_default();
     let verb = if run.created { "started" } else { "was started before" };
-    format!("{pipeline}{number} {verb}: run {}\n{}\n", run.run_id, run.web_url)
+    let id = &run.run_id;
+    format!("{pipeline}{number} {verb}: run {id}\nfollow it with: buildflow logs {id} --follow\n")
 }
 
 fn refuse_what_comes_later(arguments: &RunArguments) -> Result<(), Failure> {

@@ -369,7 +369,7 @@ async fn a_run_is_started_as_it_was_asked_for() {
         assert_eq!(fake.asked(), [format!("create {body}")]);
         assert_eq!(
             ran.text(),
-            format!("default/backend#12 started: run {RUN}\nhttp://x/runs/1\n")
+            format!("default/backend#12 started: run {RUN}\nfollow it with: buildflow logs {RUN} --follow\n")
         );
     }
 }
