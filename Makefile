@@ -1,12 +1,13 @@
 # The commands of this tree. `make demo` shows the main job, `make test` runs what CI runs.
 .POSIX:
-.PHONY: help setup build demo demo-stop test test-all lint deny clean
+.PHONY: help setup build release demo demo-stop test test-all lint deny clean
 
 help:
 	@echo 'make demo [FAIL=1]  push a small C project to a BuildFlow of your own and follow its run (root)'
 	@echo 'make demo-stop      stop that BuildFlow and remove what it made'
 	@echo 'make test           lint, build and every test that CI runs (root for the container tests)'
 	@echo 'make test-all       make test and the longer runs'
+	@echo 'make release        build optimised programs to install: target/release/'
 	@echo 'make build          build the program: target/debug/buildflow and buildflow-shim'
 
 setup:
@@ -14,6 +15,11 @@ setup:
 
 build: setup
 	cargo build -p buildflow -p buildflow-shim
+
+# What is installed on servers and nodes: target/release/buildflow and, linked statically, buildflow-shim.
+release: setup
+	cargo build --release -p buildflow
+	cargo rustc --release -p buildflow-shim --bin buildflow-shim -- -C target-feature=+crt-static
 
 demo:
 	@scripts/setup demo
