@@ -63,11 +63,12 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     };
     let launcher = blocking(move || Launcher::new(launcher)).await?;
     let (images, checkouts, git) = (config.images.clone(), config.checkouts.clone(), config.git.clone());
-    let mirrors = data.root().join("git");
+    let (shared, own) = (config.mirrors.clone(), data.root().join("git"));
     let stores = blocking(move || {
+        let mirrors = shared.map_or_else(|| git_mirror::Mirrors::new(own, git), Ok)?;
         Ok::<_, AgentError>(Stores {
             images: Images::open(images)?,
-            checkouts: Checkouts::open(checkouts, git_mirror::Mirrors::new(mirrors, git)?)?,
+            checkouts: Checkouts::open(checkouts, mirrors)?,
         })
     });
     let stores = Arc::new(stores.await?);

@@ -5,7 +5,7 @@
 use crate::checkout::CheckoutSettings;
 use crate::images::ImageSettings;
 use crate::metrics::AgentMetrics;
-use git_mirror::GitSettings;
+use git_mirror::{GitSettings, Mirrors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +43,9 @@ pub struct AgentConfig {
     pub checkouts: CheckoutSettings,
     /// How git is run; `allow_file` allows repositories on this machine's own disk.
     pub git: GitSettings,
+    /// The mirrors of another role in this process, so that what that one has fetched is here as
+    /// well; `None`: its own, in the data folder, run as `git` says.
+    pub mirrors: Option<Mirrors>,
     /// Most bytes that a step's log may have; what it prints beyond is thrown away.
     pub log_bytes_max: u64,
     /// Where the agent counts; keep a clone to serve it.
@@ -95,6 +98,7 @@ impl AgentConfig {
                 entries_max: CHECKOUT_ENTRIES_MAX,
             },
             git: GitSettings::default(),
+            mirrors: None,
             log_bytes_max: LOG_BYTES_MAX,
             metrics: AgentMetrics::new(),
         }
