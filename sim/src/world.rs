@@ -48,8 +48,8 @@ pub struct Report {
     pub resyncs: usize,
     /// Containers that a restarted agent found.
     pub readopted: usize,
-    /// Reports that were refused because their order did not stand any more.
-    pub refused_reports: usize,
+    /// Reports that arrived when their attempt's end was in its step already.
+    pub late_reports: usize,
     /// Steps that ended well, failed, timed out, were cancelled, were skipped.
     pub ended: [usize; 5],
 }

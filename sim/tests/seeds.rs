@@ -24,6 +24,7 @@ fn every_invariant_holds_under_every_seed() {
     for seed in 0..seeds {
         let report = sim::run(seed);
         sum.events += report.events;
+        sum.runs += report.runs;
         sum.launched += report.launched;
         sum.deposed += report.deposed;
         sum.refused += report.refused;
@@ -31,7 +32,7 @@ fn every_invariant_holds_under_every_seed() {
         sum.commits_of_the_dead += report.commits_of_the_dead;
         sum.resyncs += report.resyncs;
         sum.readopted += report.readopted;
-        sum.refused_reports += report.refused_reports;
+        sum.late_reports += report.late_reports;
         sum.leaders += report.leaders;
         for (sum, ended) in sum.ended.iter_mut().zip(report.ended) {
             *sum += ended;
@@ -47,7 +48,7 @@ fn every_invariant_holds_under_every_seed() {
         sum.commits_of_the_dead,
         sum.resyncs,
         sum.readopted,
-        sum.refused_reports,
+        sum.late_reports,
     ];
     if seeds >= SEEDS {
         assert!(
