@@ -77,11 +77,6 @@ impl FakeSandboxes {
         self.wait_for(id, "a launch", |_| true);
     }
 
-    pub(crate) fn wait_stopped(&self, id: &str) -> String {
-        self.wait_for(id, "a stop", |one| one.stopped.is_some());
-        self.boxes.lock().unwrap()[id].stopped.clone().unwrap()
-    }
-
     fn wait_for(&self, id: &str, what: &str, mut good: impl FnMut(&Kept) -> bool) {
         let until = Instant::now() + Duration::from_secs(30);
         let mut boxes = self.boxes.lock().unwrap();
