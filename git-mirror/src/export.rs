@@ -1,5 +1,5 @@
-//! Lays out a commit's tree with a `.git` of its own: one process packs the history, one counts
-//! the tree against its limits at the same time, one writes the files.
+//! Lays out a commit's tree with a `.git` of its own: one process packs the history; at the same
+//! time one counts the tree against its limits and the next writes the files, from the mirror.
 
 use crate::commit;
 use crate::complaint;
@@ -35,8 +35,12 @@ pub(crate) async fn export(mirror: &Mirror, order: &Export<'_>, commit: &str) ->
     let history = history(mirror, order, commit).await?;
     let git_dir = order.into.join(".git");
     prepare(order, commit, &history, mirror).map_err(|e| GitError::io(order.into, e))?;
-    let (size, ()) = tokio::try_join!(measure(mirror, commit), pack(mirror, &history, &git_dir))?;
-    write_tree(mirror, commit, order.into, &git_dir).await?;
+    let tree = async {
+        let size = measure(mirror, commit).await?;
+        write_tree(mirror, commit, order.into, &git_dir).await?;
+        Ok(size)
+    };
+    let (size, ()) = tokio::try_join!(tree, pack(mirror, &history, &git_dir))?;
     own(order).await?;
     Ok(size)
 }
@@ -279,6 +283,7 @@ async fn write_tree(mirror: &Mirror, commit: &str, into: &Path, git_dir: &Path) 
         address: &mirror.address,
         git_dir,
         work_tree: Some(into),
+        objects: Some(mirror.dir.join("objects")),
         args: args.iter().map(OsString::from).collect(),
         stdin: Vec::new(),
         timeout: mirror.git.settings.export_timeout,

@@ -263,6 +263,7 @@ impl Mirror {
             address: &self.address,
             git_dir: &self.dir,
             work_tree: None,
+            objects: None,
             args: args.iter().map(OsString::from).collect(),
             stdin,
             timeout: self.git.settings.fetch_timeout,

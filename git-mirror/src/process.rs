@@ -93,6 +93,8 @@ pub(crate) struct Job<'a> {
     pub(crate) address: &'a Address,
     pub(crate) git_dir: &'a Path,
     pub(crate) work_tree: Option<&'a Path>,
+    /// Where objects are read from in place of the repository's own folder.
+    pub(crate) objects: Option<PathBuf>,
     pub(crate) args: Vec<OsString>,
     pub(crate) stdin: Vec<u8>,
     pub(crate) timeout: Duration,
@@ -168,6 +170,7 @@ impl Git {
             address,
             git_dir,
             work_tree: None,
+            objects: None,
             args: args.iter().map(OsString::from).collect(),
             stdin: Vec::new(),
             timeout: Duration::MAX,
@@ -207,6 +210,9 @@ impl Git {
             .stderr(Stdio::piped());
         if let Some(work_tree) = job.work_tree {
             command.env("GIT_WORK_TREE", work_tree).current_dir(work_tree);
+        }
+        if let Some(objects) = &job.objects {
+            command.env("GIT_OBJECT_DIRECTORY", objects);
         }
         if job.address.scheme() == Scheme::Ssh {
             command
