@@ -40,6 +40,8 @@ pub(crate) async fn run_role(arguments: AgentArguments) -> Result<(), Failure> {
 
 /// Runs an agent until `shutdown`.
 pub(crate) async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), Failure> {
+    // git takes the modes of a work tree from it, and a step's user must be able to read its sources.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let run_folder = config.run_dir.clone();
     let result = node_agent_shell::run(config, shutdown).await;
     // The agent removes its own folder when nothing runs; the last one of the machine also this one.
