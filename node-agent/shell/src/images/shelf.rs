@@ -3,6 +3,7 @@
 //!
 //! Not here: what a layer holds. Image layers and checkouts each have a shelf of their own.
 
+use crate::trash::{empty_folder, remove_folder};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -100,7 +101,7 @@ impl Shelf {
     pub(crate) fn open(settings: ShelfSettings) -> io::Result<Self> {
         let temporary = settings.root.join(TEMPORARY);
         if temporary.exists() {
-            std::fs::remove_dir_all(&temporary)?;
+            empty_folder(&temporary)?;
         }
         if settings.lasting == Lasting::ThisBoot {
             forget_other_boots(&settings.root, &boot_id())?;
@@ -289,7 +290,7 @@ fn forget_other_boots(root: &Path, boot: &str) -> io::Result<()> {
     }
     for folder in [LAYERS, SIZES].map(|folder| root.join(folder)) {
         if folder.exists() {
-            std::fs::remove_dir_all(folder)?;
+            empty_folder(&folder)?;
         }
     }
     std::fs::create_dir_all(root)?;
@@ -297,7 +298,7 @@ fn forget_other_boots(root: &Path, boot: &str) -> io::Result<()> {
 }
 
 fn discard(path: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(path) {
+    if let Err(error) = remove_folder(path) {
         tracing::warn!(path = %path.display(), %error, "layer could not be removed");
     }
 }
@@ -427,5 +428,39 @@ mod tests {
         drop((first, other));
         waiting.await.unwrap();
         assert!(shelf.building.lock().unwrap().is_empty(), "no lock is kept");
+    }
+
+    /// Names of an image or a repository may be two thousand folders deep.
+    #[test]
+    fn a_layer_deeper_than_a_process_may_have_files_open_is_removed() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        use rustix::fs::{Mode, OFlags};
+        const OPEN_FILES: u64 = 1_024;
+        // What most systems give a process; the tests beside this one need no more either.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES.min(hard), hard).unwrap();
+        // In memory: so many folders take half a minute on a disk.
+        let root = tempfile::tempdir_in("/dev/shm").unwrap();
+        let first = shelf(root.path(), 100);
+        let deep = || {
+            let draft = first.draft().unwrap();
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let mut at = rustix::fs::open(draft.path(), flags, Mode::empty()).unwrap();
+            for _ in 0..2 * OPEN_FILES {
+                rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+                at = rustix::fs::openat(&at, "d", flags, Mode::empty()).unwrap();
+            }
+            draft
+        };
+        let drafts = || std::fs::read_dir(root.path().join(TEMPORARY)).unwrap().count();
+        drop(deep());
+        assert_eq!(drafts(), 0);
+        std::mem::forget(deep()); // as if the process had been killed
+        drop(first.put("a", deep(), Size::default()).unwrap());
+        std::fs::write(root.path().join("boot"), "another").unwrap();
+        assert_eq!(drafts(), 1);
+        shelf(root.path(), 100);
+        assert_eq!(drafts(), 0);
+        assert!(keys(root.path()).is_empty());
     }
 }

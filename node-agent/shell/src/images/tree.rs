@@ -18,6 +18,9 @@ use std::path::Path;
 
 /// The most entries that one layer may have.
 pub(crate) const ENTRIES_MAX: u64 = 2_000_000;
+/// The most bytes of folders' names that are held until their times are set: a million folders of
+/// ordinary names. As many of the longest as there may be entries would take 8 GiB.
+pub(crate) const FOLDER_NAMES_BYTES_MAX: usize = 128 << 20;
 /// The longest name: what Linux allows.
 const NAME_MAX: usize = 4_095;
 /// The longest part of a name: what file systems allow.
@@ -82,6 +85,7 @@ struct Tree {
     last: Option<(Vec<u8>, OwnedFd)>,
     /// Folders and their times, set at the end because every new entry changes them.
     folders: Vec<(Vec<u8>, (i64, i64))>,
+    folder_names_bytes: usize,
     size: Size,
     buffer: Vec<u8>,
 }
@@ -95,6 +99,7 @@ impl Tree {
             root,
             last: None,
             folders: Vec::new(),
+            folder_names_bytes: 0,
             size: Size::default(),
             buffer: vec![0; COPY_BUFFER],
         })
@@ -152,7 +157,18 @@ impl Tree {
             return Err(hostile(&entry.name, "it would replace the root folder"));
         }
         set_owner_and_mode(&self.root, entry)?;
-        self.folders.push((Vec::new(), entry.mtime));
+        self.set_time_at_the_end(Vec::new(), entry)
+    }
+
+    fn set_time_at_the_end(&mut self, path: Vec<u8>, entry: &Entry) -> Result<(), Fault> {
+        self.folder_names_bytes += path.len();
+        if self.folder_names_bytes > FOLDER_NAMES_BYTES_MAX {
+            return Err(Fault::TooLarge {
+                what: "the length of all names of folders of a layer".to_owned(),
+                limit: format!("{FOLDER_NAMES_BYTES_MAX} bytes"),
+            });
+        }
+        self.folders.push((path, entry.mtime));
         Ok(())
     }
 
@@ -241,8 +257,7 @@ impl Tree {
         let path = parts.join(&b'/');
         let made = self.open_below(&path).map_err(|e| astray(e, entry))?;
         set_owner_and_mode(&made, entry)?;
-        self.folders.push((path, entry.mtime));
-        Ok(())
+        self.set_time_at_the_end(path, entry)
     }
 
     fn make_file(

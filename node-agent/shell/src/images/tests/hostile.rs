@@ -3,8 +3,10 @@
 use super::made::{Layer, MadeLayout, Packing, pack};
 use super::{Node, root_or_skip};
 use crate::images::document::digest_of;
+use crate::images::tree::{self, Fault};
 use crate::images::{ImageError, Platform};
 use serde_json::json;
+use std::io::Read;
 use std::path::Path;
 
 fn node() -> Node {
@@ -310,6 +312,34 @@ async fn a_bomb_ends_at_the_limit() {
         );
         node.assert_nothing_half();
     }
+}
+
+/// The same bytes again and again.
+struct Endless {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = (&self.bytes[self.at..]).read(buffer)?;
+        self.at = (self.at + count) % self.bytes.len();
+        Ok(count)
+    }
+}
+
+#[test]
+fn folders_without_end_take_no_memory_without_end() {
+    let name = vec!["n".repeat(250); 16].join("/");
+    let mut bytes = Layer::new().pax(&[("path", name.as_bytes())]).folder("short").done();
+    bytes.truncate(bytes.len() - 1024); // the zeroes that would end it
+    let root = tempfile::tempdir().unwrap();
+    let fault = tree::lay_out(Endless { bytes, at: 0 }, root.path()).unwrap_err();
+    let expected = format!("{} bytes", tree::FOLDER_NAMES_BYTES_MAX);
+    assert!(
+        matches!(&fault, Fault::TooLarge { limit, .. } if *limit == expected),
+        "{fault:?}"
+    );
 }
 
 #[tokio::test]
