@@ -59,6 +59,11 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             "the body is empty; send a JSON object, `{}` at least",
         ));
     }
+    // Serde takes a list for the fields in their order; nobody means that.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let detail = "the JSON body, line 1: a list, expected an object; write `{…}`";
+        return Err(Problem::bad_request(detail));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = match serde_path_to_error::deserialize(&mut reader) {
         Ok(value) => value,
@@ -75,7 +80,13 @@ fn refused(error: &serde_json::Error, field: Option<String>) -> Problem {
     let text = error.to_string();
     // serde_json ends its messages with the place, which stands beside them here.
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let message: String = text.strip_suffix(&place).unwrap_or(&text).chars().take(400).collect();
+    let text = text.strip_suffix(&place).unwrap_or(&text);
+    // The names of our types mean nothing to the caller.
+    let text = match text.split_once("expected struct ") {
+        Some((found, _)) => format!("{found}expected an object"),
+        None => text.to_owned(),
+    };
+    let message: String = text.chars().take(400).collect();
     let field = field.map(|f| f.chars().take(200).collect::<String>());
     let at = field.as_ref().map(|f| format!(", field `{f}`")).unwrap_or_default();
     let detail = format!(

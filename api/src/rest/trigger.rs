@@ -93,7 +93,12 @@ async fn resolve(server: &Server, repository: &str, wish: &CreateRun) -> Answer<
         (None, None) => None,
     };
     let of_ref = match &named {
-        Some(named) => Some(sources.resolve(repository, named).await.map_err(unresolved)?),
+        Some(named) => Some(
+            sources
+                .resolve(repository, named)
+                .await
+                .map_err(|e| unresolved(e, wish))?,
+        ),
         None => None,
     };
     let Some(commit) = &wish.commit_sha else {
@@ -102,7 +107,7 @@ async fn resolve(server: &Server, repository: &str, wish: &CreateRun) -> Answer<
     let mut resolved = sources
         .resolve(repository, &RefSpec::Commit(commit.to_ascii_lowercase()))
         .await
-        .map_err(unresolved)?;
+        .map_err(|e| unresolved(e, wish))?;
     if let Some(of_ref) = of_ref {
         resolved.git_ref = of_ref.git_ref;
     }
@@ -110,10 +115,11 @@ async fn resolve(server: &Server, repository: &str, wish: &CreateRun) -> Answer<
 }
 
 /// What cannot be looked up in the repository, as an answer.
-fn unresolved(error: GitError) -> Problem {
+fn unresolved(error: GitError, wish: &CreateRun) -> Problem {
+    let ref_field = if wish.tag.is_some() { "tag" } else { "branch" };
     match &error {
         GitError::IllegalRef { .. } | GitError::NoSuchRef { .. } => {
-            Problem::bad_field("branch or tag", error.to_string())
+            Problem::bad_field(ref_field, error.to_string())
         }
         GitError::IllegalCommit { .. } | GitError::NoSuchCommit { .. } => {
             Problem::bad_field("commit_sha", error.to_string())

@@ -235,6 +235,8 @@ async fn a_body_that_cannot_be_read_is_refused_with_its_place() {
         ("{\"repository\": \"r\", \"repository\": \"r\"}", "duplicate field"),
         ("{} {}", "missing field"),
         ("[1, 2]", "line 1"),
+        (" [\"file:///r\", \"refs/heads/main\", \"c\"]", "expected an object"),
+        ("null", "line 1 column 4: invalid type: null, expected an object"),
         ("nonsense", "line 1 column 2"),
     ];
     for (body, expected) in cases {

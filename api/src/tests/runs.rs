@@ -70,9 +70,9 @@ async fn what_is_wrong_with_a_wish_is_told_before_anything_is_made() {
     let fat: BTreeMap<String, String> = (0..20).map(|n| (format!("V{n}"), "x".repeat(20_000))).collect();
     let cases = [
         (json!({"branch": "no-such"}), "no-such"),
-        (json!({"branch": "a..b"}), "branch or tag"),
-        (json!({"branch": "--upload-pack=x"}), "branch or tag"),
-        (json!({"tag": "v9"}), "v9"),
+        (json!({"branch": "a..b"}), "`branch`: "),
+        (json!({"branch": "--upload-pack=x"}), "`branch`: "),
+        (json!({"tag": "v9"}), "`tag`: "),
         (
             json!({"commit_sha": "1234567890123456789012345678901234567890"}),
             "has no commit",
@@ -95,6 +95,8 @@ async fn what_is_wrong_with_a_wish_is_told_before_anything_is_made() {
         let detail = reply.problem(400, "bad-request");
         assert!(detail.contains(expected), "{body}: {detail}");
     }
+    let list = stage.post(AT, &json!(["main"])).await;
+    assert!(list.problem(400, "bad-request").contains("expected an object"));
     stage.ask(with_key(&json!({}), "a b")).await.problem(400, "bad-request");
     let reply = stage.post("/api/v1/pipelines/default/other/runs", &json!({})).await;
     assert!(reply.problem(404, "not-found").contains("default/other"));
