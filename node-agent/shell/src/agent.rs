@@ -56,26 +56,24 @@ const FAREWELL_MAX: Duration = Duration::from_secs(20);
 /// [`AgentError`] when it cannot start: a setting, another agent on the folder, a machine that
 /// cannot run sandboxes. A server that cannot be reached is no error.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
-    let (config, data) = open(config).await?;
+    let footing = Footing::open(config).await?;
     let launcher = LauncherConfig {
-        run_dir: config.run_dir.clone(),
-        shim_path: config.shim_path.clone(),
+        run_dir: footing.config.run_dir.clone(),
+        shim_path: footing.config.shim_path.clone(),
     };
-    let launcher = blocking(move || Launcher::new(launcher)).await?;
-    let (images, checkouts, git) = (config.images.clone(), config.checkouts.clone(), config.git.clone());
-    let (shared, own) = (config.mirrors.clone(), data.root().join("git"));
-    let stores = blocking(move || {
-        let mirrors = shared.map_or_else(|| git_mirror::Mirrors::new(own, git), Ok)?;
-        Ok::<_, AgentError>(Stores {
-            images: Images::open(images)?,
-            checkouts: Checkouts::open(checkouts, mirrors)?,
-        })
-    });
-    let stores = Arc::new(stores.await?);
-    Agent::start(config, data, Arc::new(launcher), stores)
-        .await?
-        .run(shutdown)
-        .await
+    let launcher = Arc::new(blocking(move || Launcher::new(launcher)).await?);
+    let started = match footing.stores().await {
+        Ok(stores) => Agent::start(footing, launcher.clone(), Arc::new(stores)).await,
+        Err(e) => Err(e),
+    };
+    match started {
+        Ok(agent) => agent.run(shutdown).await,
+        Err(e) => {
+            // The mounts and cgroups of a launcher that nobody will use; the first error is the one to tell.
+            let _ = blocking(move || launcher.shutdown_if_idle()).await;
+            Err(e)
+        }
+    }
 }
 
 /// [`run`] with another way to run sandboxes and another source of layers, for tests.
@@ -88,17 +86,42 @@ pub async fn run_with(
     material: Arc<dyn Material>,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    let (config, data) = open(config).await?;
-    Agent::start(config, data, sandboxes, material)
-        .await?
-        .run(shutdown)
-        .await
+    let footing = Footing::open(config).await?;
+    Agent::start(footing, sandboxes, material).await?.run(shutdown).await
 }
 
-async fn open(config: AgentConfig) -> Result<(AgentConfig, Arc<DataFolder>), AgentError> {
-    let data_dir = config.data_dir.clone();
-    let data = blocking(move || DataFolder::open(&data_dir)).await?;
-    Ok((config, Arc::new(data)))
+/// What an agent stands on: settings that can be used, and a data folder that is its own.
+struct Footing {
+    config: AgentConfig,
+    servers: Servers,
+    data: Arc<DataFolder>,
+}
+
+impl Footing {
+    async fn open(config: AgentConfig) -> Result<Self, AgentError> {
+        let servers = Servers::new(&config.servers, &config.token)?;
+        let data_dir = config.data_dir.clone();
+        let data = blocking(move || DataFolder::open(&data_dir)).await?;
+        Ok(Self {
+            config,
+            servers,
+            data: Arc::new(data),
+        })
+    }
+
+    async fn stores(&self) -> Result<Stores, AgentError> {
+        let (images, checkouts) = (self.config.images.clone(), self.config.checkouts.clone());
+        let (shared, git) = (self.config.mirrors.clone(), self.config.git.clone());
+        let own = self.data.root().join("git");
+        blocking(move || {
+            let mirrors = shared.map_or_else(|| git_mirror::Mirrors::new(own, git), Ok)?;
+            Ok(Stores {
+                images: Images::open(images)?,
+                checkouts: Checkouts::open(checkouts, mirrors)?,
+            })
+        })
+        .await
+    }
 }
 
 /// What the shell keeps for one allocation beside its life.
@@ -115,6 +138,8 @@ struct Room {
     ordered_at: Option<Instant>,
     ready_at: Option<Instant>,
     launch_began_ms: Option<u64>,
+    /// The state that was logged last.
+    logged: &'static str,
 }
 
 /// What a task tells the loop.
@@ -155,12 +180,11 @@ struct Inheritance {
 
 impl Agent {
     async fn start(
-        config: AgentConfig,
-        data: Arc<DataFolder>,
+        footing: Footing,
         sandboxes: Arc<dyn Sandboxes>,
         material: Arc<dyn Material>,
     ) -> Result<Self, AgentError> {
-        let servers = Servers::new(&config.servers, &config.token)?;
+        let Footing { config, servers, data } = footing;
         let (machine, config) = blocking(move || (Machine::find(&config), config)).await;
         let journal = Journal::new(data.journal(), data.reserve());
         let trash = Trash::new(data.trash());
@@ -292,14 +316,12 @@ impl Agent {
         }
         self.metrics.connected.set(0);
         let (sandboxes, trash) = (self.sandboxes.clone(), self.trash.clone());
-        let left = blocking(move || {
-            trash
-                .empty()
-                .map_err(|cause| tracing::warn!(error = %cause, "trash cannot be emptied"))
-                .ok();
-            sandboxes.shutdown_if_idle()
-        });
-        match left.await {
+        // What is left of it the next agent removes.
+        let emptied = tokio::time::timeout(FAREWELL_MAX, blocking(move || trash.empty())).await;
+        if !matches!(emptied, Ok(Ok(()))) {
+            tracing::warn!(outcome = ?emptied, "trash is not empty yet");
+        }
+        match blocking(move || sandboxes.shutdown_if_idle()).await {
             Ok(true) => tracing::info!("agent ended, nothing runs"),
             Ok(false) => tracing::info!("agent ended, steps go on"),
             Err(e) => tracing::warn!(error = %e, "agent ended, its cgroups or mounts are left"),
@@ -346,17 +368,21 @@ impl Agent {
     }
 
     fn event(&mut self, alloc: &AllocId, event: Event) {
-        let before = self.state_name(alloc);
         let acts = self.node.on(alloc, event, now_ms());
-        let after = self.state_name(alloc);
-        if before != after {
-            tracing::info!(alloc_id = %alloc, from = before, to = after, "allocation changed");
-        }
+        self.log_transition(alloc);
         self.perform(acts);
     }
 
-    fn state_name(&self, alloc: &AllocId) -> &'static str {
-        self.node.life(alloc).map_or("gone", |life| life.state_name())
+    /// The one place where an allocation's way is logged.
+    fn log_transition(&mut self, alloc: &AllocId) {
+        let Some(state) = self.node.life(alloc).map(|life| life.state_name()) else {
+            return;
+        };
+        let room = self.room(alloc);
+        let before = std::mem::replace(&mut room.logged, state);
+        if before != state {
+            tracing::info!(alloc_id = %alloc, from = before, to = state, "allocation changed");
+        }
     }
 
     fn listen(&mut self, message: FromSession) {
@@ -449,6 +475,7 @@ impl Agent {
 
     fn perform(&mut self, acts: Vec<Act>) {
         for Act { alloc, effect } in acts {
+            self.log_transition(&alloc);
             self.effect(alloc, effect);
         }
     }

@@ -156,7 +156,7 @@ pub enum AgentError {
     /// The git mirrors could not be opened.
     #[error("the git mirrors cannot be opened: {0}")]
     Git(#[from] git_mirror::GitError),
-    /// The numbers for `/metrics` could not be registered twice.
+    /// A part of the agent panicked: a fault of ours. Started anew, it takes everything up again.
     #[error("a part of the agent ended unexpectedly: {0}")]
     Broken(String),
 }

@@ -77,10 +77,11 @@ impl Journal {
         }
     }
 
-    /// Sets the reserve aside (again) if there is room. Blocking.
+    /// Sets the reserve aside (again) if there is room for more than it. Blocking.
     pub(crate) fn reserve(&self) {
         let there = std::fs::metadata(&self.reserve).is_ok_and(|m| m.len() == RESERVE_BYTES as u64);
-        if !there && std::fs::write(&self.reserve, vec![0; RESERVE_BYTES]).is_err() {
+        let free = nix::sys::statvfs::statvfs(&self.folder).map_or(0, |fs| fs.blocks_available() * fs.fragment_size());
+        if !there && free > 2 * RESERVE_BYTES as u64 && std::fs::write(&self.reserve, vec![0; RESERVE_BYTES]).is_err() {
             let _ = std::fs::remove_file(&self.reserve);
         }
     }
@@ -138,6 +139,7 @@ mod tests {
     use super::*;
     use crate::test_orders::{step_def, work};
     use model::Fence;
+    use std::io::Write as _;
 
     fn entry(alloc: &str) -> Entry {
         Entry {
@@ -194,6 +196,37 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn on_a_full_disk_the_journal_can_still_be_written() {
+        use nix::mount::{MsFlags, mount, umount};
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: a small file system needs root; run `sudo -E cargo test -p node-agent-shell`");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let size = format!("size={}", 3 * RESERVE_BYTES);
+        let kind = Some("tmpfs");
+        mount(kind, folder.path(), kind, MsFlags::empty(), Some(size.as_str())).unwrap();
+        let journal = journal(folder.path());
+        journal.reserve();
+        let fill = std::fs::write(folder.path().join("fill"), vec![1; 3 * RESERVE_BYTES]);
+        let full = fill.is_err_and(|e| is_full(&e));
+        let written = journal.write(&entry("01jd-0-1-1"));
+        let read = journal.read_all().unwrap();
+        let given_up = !folder.path().join("reserve").exists();
+        let refill = std::fs::File::options().append(true).open(folder.path().join("fill"));
+        let _ = refill.unwrap().write_all(&vec![1; 3 * RESERVE_BYTES]);
+        let refused = journal.write(&entry("01jd-1-1-1"));
+        let left = journal.read_all().unwrap().len();
+        umount(folder.path()).unwrap();
+        assert!(full, "the disk was full");
+        written.unwrap();
+        assert!(given_up, "for this the reserve is given up");
+        assert_eq!(read.len(), 1);
+        assert!(refused.is_err_and(|e| is_full(&e)), "without a reserve it is an error");
+        assert_eq!(left, 1, "and nothing half written is left");
     }
 
     #[test]

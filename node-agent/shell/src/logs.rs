@@ -1,7 +1,7 @@
 //! Ships each step's log from its file to the server as it grows.
 //!
-//! The file is the only buffer: a task holds one piece of at most [`wire::LOG_DATA_MAX`] bytes,
-//! whatever the step prints and however slow the server is.
+//! The file is the only buffer: a piece of at most [`wire::LOG_DATA_MAX`] bytes is read when the
+//! stream has room for it, whatever steps print and however slow the server is.
 //!
 //! Not here: which bytes are to be sent (`node_agent::LogShip`), and who writes the file.
 
@@ -193,13 +193,16 @@ impl Shipment {
             match (step, out) {
                 (LogStep::Complete, _) => return,
                 (LogStep::Open, Some(out)) => out.control(wire_form::log_open(&self.alloc, self.fence)).await,
-                (LogStep::Send { offset, len, end }, Some(out)) => match read(file.as_ref(), offset, len).await {
-                    Ok(bytes) => {
-                        metrics.log_bytes.inc_by(len);
-                        out.log(wire_form::log_data(&self.alloc, offset, bytes, end)).await;
+                (LogStep::Send { offset, len, end }, Some(out)) => {
+                    let Some(room) = out.room_for_log().await else { continue };
+                    match read(file.as_ref(), offset, len).await {
+                        Ok(bytes) => {
+                            metrics.log_bytes.inc_by(len);
+                            room.send(wire_form::log_data(&self.alloc, offset, bytes, end));
+                        }
+                        Err(e) => self.start_over(&e).await,
                     }
-                    Err(e) => self.start_over(&e).await,
-                },
+                }
                 _ => self.wait(deadline_ms, tail.0.is_some()).await,
             }
         }

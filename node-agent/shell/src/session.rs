@@ -77,8 +77,10 @@ impl Out {
         let _ = self.control.send(message).await;
     }
 
-    pub(crate) async fn log(&self, message: AgentMessage) {
-        let _ = self.logs.send(message).await;
+    /// Room for one piece of a log: waited for before the piece is read, so that no more pieces
+    /// are in memory than there is room for, however many logs there are. `None`: the stream broke.
+    pub(crate) async fn room_for_log(&self) -> Option<mpsc::Permit<'_, AgentMessage>> {
+        self.logs.reserve().await.ok()
     }
 }
 
@@ -130,7 +132,7 @@ impl Servers {
 
     /// One stream from its opening to its end; `Ok` when the agent's loop is gone.
     async fn session(&self, endpoint: &Endpoint, agent: &mpsc::Sender<FromSession>) -> Result<(), Status> {
-        let channel = endpoint.connect().await.map_err(|e| unavailable(&e))?;
+        let channel = in_time(async { endpoint.connect().await.map_err(|e| unavailable(&e)) }).await?;
         let mut client = FleetServiceClient::new(channel)
             .max_decoding_message_size(wire::MESSAGE_MAX)
             .max_encoding_message_size(wire::MESSAGE_MAX);

@@ -394,7 +394,8 @@ fn a_write_that_failed_is_tried_again_and_nothing_rests_on_it() {
 
 #[test]
 fn a_restarted_agent_goes_on_where_it_was() {
-    let cases: [(&str, Entry, Found, &[(Event, &[&str])]); 6] = [
+    type Steps<'a> = &'a [(Event, &'a [&'a str])];
+    let cases: [(&str, Entry, Found, Steps); 6] = [
         (
             "never launched",
             entry(Progress::Accepted),

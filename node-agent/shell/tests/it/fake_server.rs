@@ -30,6 +30,8 @@ pub(crate) struct Books {
     pub(crate) refused_tokens: u32,
     /// Reports are neither taken nor answered.
     pub(crate) deaf: bool,
+    /// Nothing is answered any more, renewals neither, and the stream stays open.
+    pub(crate) mute: bool,
     /// Logs are taken and never acknowledged, and this is what was on the way at most.
     pub(crate) hoards: bool,
     pub(crate) unstored_max: u64,
@@ -168,6 +170,9 @@ impl Books {
     }
 
     fn hear(&mut self, message: FromAgent) -> Vec<ToAgent> {
+        if self.mute {
+            return Vec::new();
+        }
         match message {
             FromAgent::Hello(_) => panic!("a second Hello"),
             FromAgent::Renew(renew) => vec![ToAgent::RenewAck(v1::RenewAck {

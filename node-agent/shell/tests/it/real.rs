@@ -192,12 +192,11 @@ async fn real_steps_outlive_a_killed_agent_with_their_codes_and_logs() {
     node.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn real_ends_are_told_apart() {
-    if !is_root() {
-        return;
-    }
-    let node = RealNode::start().await;
+/// What an outcome must be.
+type Judge = Box<dyn Fn(&Outcome) -> bool>;
+
+/// Steps, what becomes of them, and a part of their logs.
+fn ends() -> Vec<(StepDef, Judge, &'static str)> {
     let bash = StepDef {
         shell: Shell::Bash,
         ..running("true")
@@ -232,8 +231,7 @@ async fn real_ends_are_told_apart() {
             }
         )
     };
-    type Judge<'a> = Box<dyn Fn(&Outcome) -> bool + 'a>;
-    let cases: Vec<(StepDef, Judge, &str)> = vec![
+    vec![
         (
             user,
             Box::new(Outcome::is_success),
@@ -266,7 +264,16 @@ async fn real_ends_are_told_apart() {
             Box::new(|o| !o.is_success()),
             "==> go\n",
         ),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_ends_are_told_apart() {
+    if !is_root() {
+        return;
+    }
+    let node = RealNode::start().await;
+    let cases = ends();
     for (step, (def, _, _)) in cases.iter().enumerate() {
         node.server.order(&order_of(step, 1, def));
     }

@@ -347,6 +347,17 @@ async fn a_stream_that_breaks_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_is_left_for_a_new_stream() {
+    let node = TestNode::start(FakeSandboxes::new()).await;
+    node.server.connected(1).await;
+    node.server.books().mute = true;
+    node.server.connected(2).await;
+    node.server.books().mute = false;
+    node.server.order(&order(0));
+    node.sandboxes.wait(alloc(0, 1).as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_loud_step_does_not_fill_the_agent() {
     const PIECE: usize = 1 << 20;
     const PIECES: usize = 24;
