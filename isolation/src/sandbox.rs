@@ -76,7 +76,8 @@ pub struct RootFs {
     pub work: PathBuf,
 }
 
-/// What one sandbox may use.
+/// What one sandbox may use. Nothing bounds what it writes to `upper`, to the disk's end: give
+/// uppers a file system or a quota of their own where that matters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Thousandths of a CPU, at least 10.

@@ -5,10 +5,12 @@
 mod node;
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use isolation::{End, SandboxSpec};
-use node::{Node, is_root};
+use node::{Node, PATIENCE, is_root};
 
 /// Runs a script and returns what it wrote; it must succeed.
 fn output(node: &Node, spec: &SandboxSpec) -> String {
@@ -369,6 +371,44 @@ a, b = socket.socketpair(); a.send(b\"x\"); m.Lock(); tempfile.mkdtemp()'
     let log = output(&node, &spec);
     forget_layers(&node, "tools");
     assert!(log.contains("main.c\n0\nnobody\nend\n"), "{log}");
+}
+
+/// A process may cut the tie by which the kernel kills it with its shim.
+#[test]
+fn a_step_that_outlives_its_shim_is_killed_all_the_same() {
+    if !is_root() {
+        return;
+    }
+    if !Path::new("/usr/bin/setpriv").exists() {
+        eprintln!("SKIPPED: /usr/bin/setpriv is needed to cut the tie; apt install util-linux");
+        return;
+    }
+    let node = Node::new();
+    let script = "echo up; exec setpriv --pdeathsig clear sleep 600";
+    let spec = on_host_root(&node, "untied", script);
+    let launched = node.launcher.launch(&spec).unwrap();
+    node.wait_log(&spec, "up");
+    let sleeps = || {
+        node.traces()
+            .processes
+            .iter()
+            .any(|process| process.ends_with(" sleep"))
+    };
+    let until = Instant::now() + PATIENCE;
+    while !sleeps() {
+        assert!(Instant::now() < until, "{:?}", node.traces());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let shim = nix::unistd::Pid::from_raw(launched.shim_pid.cast_signed());
+    let gone = node.launcher.shim_pidfd("untied").unwrap().unwrap();
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
+    let mut polled = [nix::poll::PollFd::new(gone.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut polled, 10_000_u16).unwrap();
+    assert!(sleeps(), "the tie was cut: {:?}", node.traces());
+    assert_eq!(node.wait("untied").end, End::ShimDied);
+    assert_eq!(node.traces().processes, Vec::<String>::new());
+    node.launcher.remove("untied").unwrap();
+    forget_layers(&node, "untied");
 }
 
 /// An image may put a link wherever the runtime mounts or makes something.

@@ -32,6 +32,9 @@ const CPU_PERIOD_US: u64 = 100_000;
 const PREPARE_TRIES: u32 = 20;
 /// Pause between looking again whether killed processes are gone.
 const KILL_PAUSE: Duration = Duration::from_millis(2);
+/// Processes that are held open at a time: a sandbox may have thousands, and whoever signals them
+/// has other files to open meanwhile.
+const PIDFDS_MAX: usize = 64;
 /// How long an empty cgroup may stay busy before its removal is given up; the kernel takes some
 /// milliseconds to let go of processes that have just been reaped.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
@@ -167,9 +170,18 @@ impl Slice {
     /// When the cgroup cannot be read.
     pub fn signal(&self, name: &str, signal: i32) -> io::Result<()> {
         let own = std::process::id().cast_signed();
-        let candidates = self.pids(name)?.into_iter().filter(|pid| *pid != own);
+        let candidates: Vec<i32> = self.pids(name)?.into_iter().filter(|pid| *pid != own).collect();
+        for some in candidates.chunks(PIDFDS_MAX) {
+            self.signal_listed(name, some, signal)?;
+        }
+        Ok(())
+    }
+
+    /// Sends `signal` to those of `candidates` that are in `name`.
+    fn signal_listed(&self, name: &str, candidates: &[i32], signal: i32) -> io::Result<()> {
         let opened: Vec<(i32, OwnedFd)> = candidates
-            .filter_map(|pid| kernel::pidfd_open(pid).ok().map(|pidfd| (pid, pidfd)))
+            .iter()
+            .filter_map(|pid| kernel::pidfd_open(*pid).ok().map(|pidfd| (*pid, pidfd)))
             .collect();
         // A number may have been given to a stranger between reading and opening: only those
         // that are still listed are meant.

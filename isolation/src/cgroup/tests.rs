@@ -133,3 +133,32 @@ fn version_1_limits_enters_and_reads_in_each_hierarchy() {
     let expected = Readings { usage, oom_kills: 4 };
     assert_eq!(slice.readings("one"), expected);
 }
+
+#[test]
+fn more_processes_are_signalled_than_there_may_be_files_open() {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Child, Command};
+
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    const OPEN_FILES: u64 = 128;
+    let point = tempfile::tempdir().unwrap();
+    let slice = Slice::V2(V2Slice {
+        dir: point.path().to_owned(),
+    });
+    let spawn = |_| Command::new("sleep").arg("600").spawn().unwrap();
+    let mut children: Vec<Child> = (0..OPEN_FILES + 20).map(spawn).collect();
+    let pids: String = children.iter().map(|child| format!("{}\n", child.id())).collect();
+    fs::create_dir(point.path().join("one")).unwrap();
+    fs::write(point.path().join("one/cgroup.procs"), pids).unwrap();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, hard).unwrap();
+    let signalled = slice.signal("one", libc::SIGTERM);
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    if signalled.is_err() {
+        children.iter_mut().for_each(|child| child.kill().unwrap());
+    }
+    for child in &mut children {
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM), "{signalled:?}");
+    }
+}
