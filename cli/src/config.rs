@@ -128,8 +128,70 @@ pub(crate) const DEFAULT_PORT: u16 = 7420;
 /// A configuration file is small; more than this is a mistake.
 const CONFIG_MAX_BYTES: u64 = 1 << 20;
 
-/// Reads and checks a configuration file; an error names the file, the line and the key.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+/// What a file's form cannot say: values that no role could work with.
+pub(crate) trait Checked {
+    /// # Errors
+    ///
+    /// The key, what is wrong with its value, and what would be right.
+    fn check(&self) -> Result<(), String>;
+}
+
+impl Checked for ServerFile {
+    fn check(&self) -> Result<(), String> {
+        check_word("name", &self.name)?;
+        self.url.as_ref().map_or(Ok(()), |url| check_url("url", url))
+    }
+}
+
+impl Checked for AgentFile {
+    fn check(&self) -> Result<(), String> {
+        if self.servers.is_empty() {
+            return Err("servers: name at least one, e.g. http://10.0.0.1:7420".to_owned());
+        }
+        self.servers.iter().try_for_each(|url| check_url("servers", url))?;
+        self.name.as_ref().map_or(Ok(()), |name| check_word("name", name))?;
+        for (key, value) in &self.labels {
+            check_word("labels", key)?;
+            if !value.is_empty() {
+                check_word("labels", value)?;
+            }
+        }
+        let CapacityFile {
+            cpu_millis,
+            memory_bytes,
+            disk_bytes,
+            slots,
+        } = self.capacity;
+        let sizes = [cpu_millis, memory_bytes, disk_bytes, slots.map(u64::from)];
+        if sizes.contains(&Some(0)) {
+            return Err("capacity: no value may be 0; leave a key out to have it found".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The longest name of a node or server and the longest label, bytes; servers refuse longer ones.
+const WORD_MAX_BYTES: usize = 128;
+
+fn check_word(key: &str, word: &str) -> Result<(), String> {
+    let legal = |c: char| !c.is_control() && !c.is_whitespace();
+    if word.is_empty() || word.len() > WORD_MAX_BYTES || !word.chars().all(legal) {
+        let rule = format!("must have 1 to {WORD_MAX_BYTES} bytes and no blanks");
+        return Err(format!("{key}: {word:?} {rule}"));
+    }
+    Ok(())
+}
+
+fn check_url(key: &str, url: &str) -> Result<(), String> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    if rest.is_none_or(|r| r.is_empty() || r.starts_with('/') || r.contains(char::is_whitespace)) {
+        return Err(format!("{key}: {url:?} must look like http://10.0.0.1:7420"));
+    }
+    Ok(())
+}
+
+/// Reads and checks a configuration file; an error names the file, the line or the key.
+pub(crate) fn read<T: DeserializeOwned + Checked>(path: &Path) -> Result<T, Failure> {
     let refused = |cause: String| Failure::Usage(format!("{}: {cause}", path.display()));
     let length = std::fs::metadata(path)
         .map_err(|cause| refused(cause.to_string()))?
@@ -140,7 +202,9 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
         )));
     }
     let text = std::fs::read_to_string(path).map_err(|cause| refused(cause.to_string()))?;
-    serde_yaml::from_str(&text).map_err(|cause| refused(cause.to_string()))
+    let file: T = serde_yaml::from_str(&text).map_err(|cause| refused(cause.to_string()))?;
+    file.check().map_err(refused)?;
+    Ok(file)
 }
 
 /// Serves `--check-config` and `--print-config`; true when the role is not to be started.
@@ -158,7 +222,7 @@ pub(crate) fn only_checked<T: Serialize>(arguments: &RoleArguments, file: &T) ->
 mod tests {
     use super::*;
 
-    fn read_text<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
+    fn read_text<T: DeserializeOwned + Checked>(text: &str) -> Result<T, Failure> {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         std::fs::write(file.path(), text).expect("written");
         read(file.path())
@@ -178,11 +242,40 @@ mod tests {
             ("data: /x\nport: 1\n", "unknown field `port`"),
             ("listen: 127.0.0.1:1\n", "missing field `data`"),
             ("data: [\n", "line 1"),
+            ("data: /x\nname: a b\n", "name: \"a b\""),
+            (
+                "data: /x\nurl: ci.example.org\n",
+                "url: \"ci.example.org\" must look like",
+            ),
         ];
         for (text, expected) in cases {
             let failure = read_text::<ServerFile>(text).expect_err(text);
             assert_eq!(failure.exit_code(), 2);
             assert!(failure.to_string().contains(expected), "{text:?}: {failure}");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_no_server_would_take_is_refused_before_it_starts() {
+        let cases = [
+            ("servers: []", "servers: name at least one"),
+            ("servers: ['10.0.0.1:7420']", "must look like http://"),
+            ("servers: ['http:///x']", "must look like http://"),
+            ("name: ''", "name: \"\""),
+            ("labels: { 'a b': x }", "labels: \"a b\""),
+            ("labels: { a: \"x\\ty\" }", "labels: \"x\\ty\""),
+            ("capacity: { slots: 0 }", "capacity: no value may be 0"),
+        ];
+        for (line, expected) in cases {
+            let servers = if line.starts_with("servers") {
+                ""
+            } else {
+                "servers: ['http://127.0.0.1:7420']\n"
+            };
+            let text = format!("data: /d\ntoken_file: /t\n{servers}{line}\n");
+            let failure = read_text::<AgentFile>(&text).expect_err(line);
+            assert_eq!(failure.exit_code(), 2);
+            assert!(failure.to_string().contains(expected), "{line}: {failure}");
         }
     }
 

@@ -151,18 +151,21 @@ pub(super) fn detail(paint: Paint, run: &RunDetail, now: u64) -> String {
     text
 }
 
+/// A step's status, and whether its failure was allowed.
+fn status_words(step: &StepDetail) -> String {
+    use api::dto::StepStatus::{Failed, TimedOut};
+    let allowed = step.allow_failure && matches!(step.status, Failed | TimedOut);
+    let suffix = if allowed { ", allowed" } else { "" };
+    format!("{}{suffix}", step.status.as_str())
+}
+
 fn step_row(stage: &str, step: &StepDetail, now: u64) -> Vec<Cell> {
     let attempt = if step.attempt > 1 {
         format!(" (attempt {})", step.attempt)
     } else {
         String::new()
     };
-    let may_fail = if step.allow_failure && step.status == api::dto::StepStatus::Failed {
-        ", allowed"
-    } else {
-        ""
-    };
-    let status = format!("{}{may_fail}{attempt}", step.status.as_str());
+    let status = format!("{}{attempt}", status_words(step));
     vec![
         stage.into(),
         step.name.as_str().into(),
@@ -196,7 +199,7 @@ pub(super) fn summary(run: &RunDetail) -> String {
     let unhappy = |s: &&StepDetail| !matches!(s.status, api::dto::StepStatus::Success);
     for step in steps.filter(unhappy) {
         let reason = step.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-        text.push_str(&format!("\n  {} {}{reason}", step.name, step.status.as_str()));
+        text.push_str(&format!("\n  {} {}{reason}", step.name, status_words(step)));
     }
     text
 }

@@ -713,3 +713,19 @@ fn every_end_of_a_run_has_its_code() {
     let codes: Vec<u8> = RunStatus::ALL.iter().map(|s| Exit::of_run(*s).code()).collect();
     assert_eq!(codes, [5, 5, 0, 1, 3, 4]);
 }
+
+#[test]
+fn an_end_that_was_allowed_is_told_as_such() {
+    for (status, allow_failure, expected) in [
+        ("failed", true, "unit failed, allowed: ended"),
+        ("timed_out", true, "unit timed_out, allowed: ended"),
+        ("failed", false, "unit failed: ended"),
+        ("cancelled", true, "unit cancelled: ended"),
+    ] {
+        let mut run = run_detail(status);
+        run["stages"][0]["steps"][0]["allow_failure"] = json!(allow_failure);
+        let run: api::dto::RunDetail = serde_json::from_value(run).expect("a run");
+        let told = super::runs::summary(&run);
+        assert!(told.contains(expected), "{told}");
+    }
+}
