@@ -308,3 +308,41 @@ async fn a_real_step_that_ignores_its_cancellation_is_killed_and_after_still_ran
     node.server.log_holds(&id, "tidied\n").await;
     node.end().await;
 }
+
+/// An image may hold whatever it likes where the agent puts a step's scripts and workspace.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_image_has_in_place_of_scripts_and_workspace_is_covered() {
+    if !is_root() {
+        return;
+    }
+    type Plant = fn(&Path);
+    let plants: [Plant; 4] = [
+        |image| symlink("/etc", image.join(".buildflow")).unwrap(),
+        |image| symlink("tmp", image.join("workspace")).unwrap(),
+        |image| {
+            std::fs::create_dir(image.join(".buildflow")).unwrap();
+            for name in ["main", "0000", "step"] {
+                std::fs::write(image.join(".buildflow").join(name), "echo planted; exit 9\n").unwrap();
+            }
+        },
+        |image| {
+            std::fs::write(image.join(".buildflow"), "echo planted").unwrap();
+            std::fs::write(image.join("workspace"), "").unwrap();
+        },
+    ];
+    for (case, plant) in plants.into_iter().enumerate() {
+        let node = RealNode::start().await;
+        let image = node.folder.path().join("image");
+        plant(&image);
+        let names = |folder: &str| std::fs::read_dir(image.join(folder)).unwrap().count();
+        let before = (names("etc"), names("tmp"));
+        node.server
+            .order(&order_of(0, 1, &running("pwd -P; touch /.buildflow/x x; exit 3")));
+        let reported = node.server.reported(&alloc(0, 1), ObservedState::Ended).await;
+        assert_eq!(reported.outcome, Some(Outcome::Exited { code: 3 }), "case {case}");
+        let log = String::from_utf8(node.server.whole_log(&alloc(0, 1)).await).unwrap();
+        assert_eq!(log, "==> go\n/workspace\n", "case {case}");
+        assert_eq!((names("etc"), names("tmp")), before, "case {case}");
+        node.end().await;
+    }
+}
