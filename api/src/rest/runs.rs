@@ -171,6 +171,7 @@ pub(super) async fn get_of_pipeline(State(server): State<Shared>, parts: PathPar
     let by_number = |picture: &Picture| picture.numbers(&team, &name)?.get(&text.parse().ok()?).cloned();
     let run = match server.view.read(by_number) {
         Some(run) => run,
+        None if text.parse::<u64>().is_ok() => return Err(no_run(&format!("{team}/{name}#{text}"))),
         None => parts.run_id()?,
     };
     let look = look_at(&server, &run)?;

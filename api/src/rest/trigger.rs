@@ -118,9 +118,7 @@ async fn resolve(server: &Server, repository: &str, wish: &CreateRun) -> Answer<
 fn unresolved(error: GitError, wish: &CreateRun) -> Problem {
     let ref_field = if wish.tag.is_some() { "tag" } else { "branch" };
     match &error {
-        GitError::IllegalRef { .. } | GitError::NoSuchRef { .. } => {
-            Problem::bad_field(ref_field, error.to_string())
-        }
+        GitError::IllegalRef { .. } | GitError::NoSuchRef { .. } => Problem::bad_field(ref_field, error.to_string()),
         GitError::IllegalCommit { .. } | GitError::NoSuchCommit { .. } => {
             Problem::bad_field("commit_sha", error.to_string())
         }

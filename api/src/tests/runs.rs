@@ -245,6 +245,11 @@ async fn a_run_is_found_by_its_id_and_by_its_number() {
         stage.get(&absent).await.problem(404, "not-found");
     }
     stage.get("/api/v1/runs/no_such!").await.problem(404, "not-found");
+    let second = stage.get(&format!("{AT}/2")).await;
+    assert!(
+        second.problem(404, "not-found").contains("`default/app#2`"),
+        "{second:?}"
+    );
 }
 
 #[tokio::test]
