@@ -280,6 +280,10 @@ mod tests {
         let error = empty_folder(folder.path()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(Errno::EBUSY as i32), "{error}");
         assert_eq!(names(), 3, "only what holds a mount is left");
+        assert!(
+            mounts.iter().all(|mount| mount.0.join("kept").exists()),
+            "no mount is emptied"
+        );
         drop(mounts);
         empty_folder(folder.path()).unwrap();
         assert_eq!(names(), 0);
