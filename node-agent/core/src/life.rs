@@ -288,6 +288,8 @@ impl Life {
         life.journal.durable = Some(entry.progress.clone());
         let mut running_since = None;
         match entry.progress {
+            // What stood in a damaged entry is not known: more may have been reported than this.
+            Progress::Accepted if matches!(*life.order.work, Work::Unreadable { .. }) => life.journal.durable = None,
             Progress::Accepted => {}
             Progress::Running { started_ms, phases } => {
                 running_since = Some(started_ms);

@@ -489,6 +489,24 @@ fn what_cannot_be_known_any_more_is_lost() {
 }
 
 #[test]
+fn of_a_damaged_entry_only_the_end_is_reported() {
+    let damaged = Entry {
+        order: unreadable(order(0, 1)),
+        ..entry(Progress::Accepted)
+    };
+    let message = "damaged".to_owned();
+    let life = Life::readopt(damaged, "boot", Found::Broken { message }, 100);
+    check(
+        life,
+        &[
+            (Event::Connected, &["close log: buildflow: the step was lost: damaged"]),
+            (Event::LogClosed { bytes: 9 }, &["write ended"]),
+            (Event::Written, &["ship", "seal 9", "report ended"]),
+        ],
+    );
+}
+
+#[test]
 fn late_and_repeated_events_change_nothing() {
     let all = [
         prepared(),
