@@ -2,7 +2,7 @@
 
 use crate::config::{AgentFile, RoleArguments, only_checked, read};
 use crate::error::Failure;
-use crate::{folder, logging, ports, signals};
+use crate::{folder, limits, logging, ports, signals};
 use clap::Args;
 use node_agent_shell::AgentConfig;
 use node_agent_shell::images::Credentials;
@@ -25,6 +25,7 @@ pub(crate) async fn run_role(arguments: AgentArguments) -> Result<(), Failure> {
     }
     require_root("agent")?;
     logging::start(file.log, "info");
+    limits::raise_open_files();
     let shutdown = signals::shutdown_on_signal().map_err(|e| Failure::Internal(e.to_string()))?;
     let config = config_of(&file)?;
     if let Some(address) = file.metrics_listen {

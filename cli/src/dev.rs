@@ -3,7 +3,7 @@
 use crate::config::{DEFAULT_PORT, ServerFile};
 use crate::error::Failure;
 use crate::logging::LogFormat;
-use crate::{agent, folder, logging, ports, server, signals};
+use crate::{agent, folder, limits, logging, ports, server, signals};
 use clap::Args;
 use node_agent_shell::AgentConfig;
 use std::net::SocketAddr;
@@ -43,6 +43,7 @@ fn cores(text: &str) -> Result<u64, String> {
 pub(crate) async fn run(arguments: DevArguments) -> Result<(), Failure> {
     agent::require_root("dev")?;
     logging::start(arguments.log_format, "warn");
+    limits::raise_open_files();
     let shutdown = signals::shutdown_on_signal().map_err(|e| Failure::Internal(e.to_string()))?;
     let data = folder::prepare(&arguments.data.clone().map_or_else(default_data, Ok)?)?;
     let _lock = folder::lock(&data)?;

@@ -8,6 +8,7 @@ mod dev;
 mod error;
 mod explaining;
 mod folder;
+mod limits;
 mod logging;
 mod ports;
 mod server;

@@ -3,7 +3,7 @@
 use crate::config::{RoleArguments, ServerFile, only_checked, read};
 use crate::error::Failure;
 use crate::explaining::Explaining;
-use crate::{folder, logging, ports, signals};
+use crate::{folder, limits, logging, ports, signals};
 use api::{Api, ApiConfig, Deps, tokens};
 use git_mirror::{GitSettings, Mirrors};
 use model::{Role, TeamName, TeamRecord, key, record::Unknown};
@@ -37,6 +37,7 @@ pub(crate) async fn run_role(arguments: RoleArguments) -> Result<(), Failure> {
         return Ok(());
     }
     logging::start(file.log, "info");
+    limits::raise_open_files();
     let shutdown = signals::shutdown_on_signal().map_err(|e| Failure::Internal(e.to_string()))?;
     let data = folder::prepare(&file.data)?;
     let _lock = folder::lock(&data)?;

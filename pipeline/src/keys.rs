@@ -297,7 +297,7 @@ pub(crate) const RESOURCE_KEYS: &[Key<ResourceKey>] = &[
         ResourceKey::Disk,
         "disk",
         Shape::Size,
-        "What the step may write. Default: 10Gi.",
+        "Reserved for what the step writes; not enforced yet. Default: 10Gi.",
     ),
     key(
         ResourceKey::Pids,

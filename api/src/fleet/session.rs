@@ -652,7 +652,10 @@ mod tests {
         log_first.ended(&alloc);
         assert!(!log_first.whole(&alloc), "its order still stands");
         assert!(matches!(log_first.vanished(&alloc), Gone::Finished));
-        assert!(matches!(log_first.vanished(&alloc), Gone::Unknown), "nothing is kept of it");
+        assert!(
+            matches!(log_first.vanished(&alloc), Gone::Unknown),
+            "nothing is kept of it"
+        );
     }
 
     #[tokio::test(start_paused = true)]
