@@ -237,7 +237,7 @@ pub struct Leases {
 impl Default for Leases {
     fn default() -> Self {
         Self {
-            same_trigger: SharedLease::new(SAME_TRIGGER, Duration::from_secs(1)),
+            same_trigger: SharedLease::new(SAME_TRIGGER, Duration::from_secs(10)),
             idempotency: SharedLease::new(IDEMPOTENCY_KEPT, Duration::from_secs(600)),
         }
     }

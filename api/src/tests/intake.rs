@@ -94,6 +94,14 @@ async fn half_a_definition_from_before_a_crash_is_written_anew() {
     assert_eq!(count(&stage, key::INBOX).await, 0);
 }
 
+/// A pipeline of twelve steps with this many bytes of environment each.
+fn twelve_steps(bytes: usize) -> String {
+    let value = "x".repeat(bytes);
+    let step = |n: usize| format!("      - {{ name: s{n}, image: 'oci:base', run: make, env: {{ A: {value} }} }}\n");
+    let steps: String = (0..12).map(step).collect();
+    format!("stages:\n  - name: all\n    steps:\n{steps}")
+}
+
 /// Ends the first server at its commit number `commits` and looks what the second one makes of it.
 async fn ended_at(commits: usize, side: Side, text: &str) {
     let mut stage = Stage::over(Arc::default(), tempfile::tempdir().unwrap()).await;
@@ -131,14 +139,13 @@ async fn ended_at(commits: usize, side: Side, text: &str) {
 
 #[tokio::test]
 async fn a_server_ended_at_any_commit_still_makes_one_run_of_a_trigger() {
-    let value = "x".repeat(60_000);
-    let step = |n: usize| format!("      - {{ name: s{n}, image: 'oci:base', run: make, env: {{ A: {value} }} }}\n");
-    let steps: String = (0..12).map(step).collect();
-    let text = format!("stages:\n  - name: all\n    steps:\n{steps}");
-    // The trigger, two chunks of the definition, the header.
-    for commits in 0..4 {
-        for side in [Side::Before, Side::After] {
-            ended_at(commits, side, &text).await;
+    // The trigger, two chunks of the definition, the header; a small definition goes with the header.
+    for (commits, bytes) in [(4, 60_000), (2, 10)] {
+        let text = twelve_steps(bytes);
+        for commit in 0..commits {
+            for side in [Side::Before, Side::After] {
+                ended_at(commit, side, &text).await;
+            }
         }
     }
 }
