@@ -743,7 +743,7 @@ fn inherit(
         let found = match &read {
             Read::Entry(_) => follow::find(sandboxes, alloc.as_str(), &folder.exit())?,
             Read::Damaged { message, .. } => {
-                sandboxes.remove(alloc.as_str())?;
+                remove_or_tell(sandboxes, alloc.as_str());
                 Found::Broken {
                     message: message.clone(),
                 }
@@ -756,6 +756,14 @@ fn inherit(
     Ok(Inheritance { entries, keeps })
 }
 
+/// A process that is stuck in the kernel must not keep the whole node from serving: its sandbox is
+/// tried again at the next start.
+fn remove_or_tell(sandboxes: &dyn Sandboxes, id: &str) {
+    if let Err(error) = sandboxes.remove(id) {
+        tracing::error!(alloc_id = id, %error, "sandbox cannot be removed, the next start tries again");
+    }
+}
+
 fn remove_strays(
     named: &BTreeSet<String>,
     data: &DataFolder,
@@ -764,7 +772,7 @@ fn remove_strays(
 ) -> Result<(), AgentError> {
     for id in sandboxes.list()?.into_iter().filter(|id| !named.contains(id)) {
         tracing::warn!(alloc_id = id, "sandbox that the journal does not name is removed");
-        sandboxes.remove(&id)?;
+        remove_or_tell(sandboxes, &id);
     }
     let folder = data.allocs();
     for entry in std::fs::read_dir(&folder).map_err(AgentError::io(&folder))? {
