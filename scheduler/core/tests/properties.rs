@@ -338,7 +338,8 @@ proptest! {
         runs in prop::collection::vec((0_usize..3, 0_u64..5, prop::collection::vec((1_u64..4, 1_u64..4), 1..5)), 1..12),
     ) {
         let mut world = World::new();
-        let total = Resources { disk_bytes: 1_000 * GIB, ..room(64_000, 64) };
+        // Room for all: what happens to those for which there is none is another property.
+        let total = Resources { disk_bytes: 1_000 * GIB, ..room(200_000, 200) };
         world.add_node("n", total, 1_000, &[]);
         for (n, (team, created, steps)) in runs.iter().enumerate() {
             let steps = steps.iter().enumerate().map(|(s, (cpu, memory))| step(&format!("s{s}"), &[], ask(cpu * 1_000, *memory)));
@@ -366,7 +367,7 @@ proptest! {
             held[team].1 += order.resources.memory_bytes;
             held[team].2 += order.resources.disk_bytes;
         }
-        prop_assert!(waiting.is_empty() || placements(&plan).len() < 40);
+        prop_assert!(waiting.is_empty(), "there was room for all");
     }
 
     #[test]
