@@ -1,4 +1,4 @@
-//! Repository addresses: when two of them mean the same repository.
+//! Repository addresses: when two of them mean the same repository, and how one is shown.
 //!
 //! Not here: which addresses are legal (`git_mirror`).
 
@@ -34,9 +34,28 @@ pub(crate) fn normal(address: &str) -> String {
     format!("{scheme}://{host}/{path}")
 }
 
+/// The address for people: without the user and password that it may hold.
+#[must_use]
+pub(crate) fn shown(address: &str) -> String {
+    git_mirror::Address::parse(address, true).map_or_else(|_| address.to_owned(), |a| a.shown().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let cases = [
+            ("https://me:secret@example.org/a/b", "https://example.org/a/b"),
+            ("ssh://git@example.org/a/b", "ssh://git@example.org/a/b"),
+            ("file:///srv/git/app", "file:///srv/git/app"),
+            ("git@example.org:a/b.git", "git@example.org:a/b.git"),
+        ];
+        for (address, expected) in cases {
+            assert_eq!(shown(address), expected);
+        }
+    }
 
     #[test]
     fn addresses_of_the_same_repository_are_one() {

@@ -1,8 +1,10 @@
 //! Wires the API's question behind `explain` to the scheduler that answers it.
 
+use api::dto::NodeVerdict;
 use api::explain::{Explain, Waiting};
 use async_trait::async_trait;
 use model::RunId;
+use scheduler::Candidate;
 use scheduler_shell::SchedulerHandle;
 
 /// Asks this process's scheduler.
@@ -20,10 +22,20 @@ impl Explaining {
 impl Explain for Explaining {
     async fn explain(&self, run: &RunId, step: usize) -> Option<Waiting> {
         let explanation = self.scheduler.explain(run, step).await?;
-        // The sentence counts the nodes that pass each test; with a fleet of hundreds nobody reads a list.
         Some(Waiting {
             summary: explanation.sentence,
-            nodes: Vec::new(),
+            nodes: explanation.candidates.into_iter().map(verdict).collect(),
         })
+    }
+}
+
+fn verdict(candidate: Candidate) -> NodeVerdict {
+    NodeVerdict {
+        node: candidate.node.to_string(),
+        name: candidate.name,
+        feasible: candidate.feasible,
+        reason: candidate.reason,
+        // At most 9,000,000.
+        score: candidate.score.and_then(|score| i64::try_from(score).ok()),
     }
 }

@@ -199,6 +199,8 @@ impl Outcome {
     pub fn sentence(&self) -> String {
         match self {
             Self::Exited { code: 0 } => "ended with exit code 0".to_owned(),
+            Self::Exited { code: 126 } => "ended with exit code 126: a command could not be executed".to_owned(),
+            Self::Exited { code: 127 } => "ended with exit code 127: the shell did not find a command".to_owned(),
             Self::Exited { code } => format!("ended with exit code {code}"),
             Self::Signaled { signal } => format!("was ended by signal {signal}{}", signal_name(*signal)),
             Self::OutOfMemory { limit_bytes } => {
@@ -255,6 +257,7 @@ mod tests {
     fn every_outcome_is_one_sentence_that_says_what_to_do() {
         let cases = [
             (Outcome::Exited { code: 3 }, "ended with exit code 3"),
+            (Outcome::Exited { code: 127 }, "ended with exit code 127: the shell did not find a command"),
             (Outcome::Signaled { signal: 11 }, "was ended by signal 11 (SIGSEGV)"),
             (
                 Outcome::OutOfMemory { limit_bytes: 512 << 20 },

@@ -76,6 +76,6 @@ impl End {
     /// True when the lease is to end now, and not with its time: the node is known to hold no
     /// stream here any more, and was told so.
     pub(super) fn revokes(&self) -> bool {
-        matches!(self, Self::Stopping | Self::Replaced)
+        matches!(self, Self::Stopping | Self::Replaced | Self::Left)
     }
 }

@@ -7,7 +7,7 @@ use super::show::{RunLook, definition, look_at};
 use crate::dto::{StepExplained, StepStatus};
 use crate::explain::Waiting;
 use crate::problem::{Answer, Problem};
-use crate::state::Shared;
+use crate::state::{Server, Shared};
 use axum::Json;
 use axum::extract::State;
 use model::{RunDef, StepDef, StepRecord};
@@ -43,13 +43,27 @@ pub(super) async fn explain(State(server): State<Shared>, parts: PathParts) -> A
         run_id: run.to_string(),
         step: name.to_owned(),
         status,
-        summary: sentence(status, &waits_for, record, waiting.as_ref()),
+        summary: sentence(status, &waits_for, record, waiting.as_ref(), &place_of(&server, record)),
         waits_for,
         resources: step.resources.into(),
         labels: step.labels.clone(),
         placement: record.and_then(|r| r.placement.clone()),
         nodes: waiting.map(|w| w.nodes).unwrap_or_default(),
     }))
+}
+
+/// Where a step is, in words: a node that is not connected can neither go on nor be told to stop.
+fn place_of(server: &Server, record: Option<&StepRecord>) -> String {
+    let Some(node) = record.and_then(|r| r.node.as_ref()) else {
+        return "a node".to_owned();
+    };
+    server.view.read(|picture| {
+        let name = picture.nodes().get(node).map_or(node.as_str(), |n| n.name.as_str());
+        match picture.session(node) {
+            Some(_) => format!("node {name}"),
+            None => format!("node {name}, which is not connected: it goes on, or ends, when its agent is back"),
+        }
+    })
 }
 
 fn no_steps(look: &RunLook) -> Problem {
@@ -73,9 +87,9 @@ fn sentence(
     waits_for: &[String],
     record: Option<&StepRecord>,
     waiting: Option<&Waiting>,
+    place: &str,
 ) -> String {
     let reason = record.and_then(|r| r.reason.as_deref());
-    let node = record.and_then(|r| r.node.as_ref());
     match status {
         StepStatus::Pending if waits_for.is_empty() => "is about to be skipped or queued".to_owned(),
         StepStatus::Pending => format!("waits for {}", waits_for.join(", ")),
@@ -83,10 +97,7 @@ fn sentence(
             Some(waiting) => waiting.summary.clone(),
             None => "waits for a node; the scheduler has not looked at it yet, or another server leads".to_owned(),
         },
-        StepStatus::Assigned | StepStatus::Running => {
-            let place = node.map_or_else(|| "a node".to_owned(), |n| format!("node {n}"));
-            format!("is {} on {place}", status.as_str())
-        }
+        StepStatus::Assigned | StepStatus::Running => format!("is {} on {place}", status.as_str()),
         StepStatus::Success
         | StepStatus::Failed
         | StepStatus::Cancelled

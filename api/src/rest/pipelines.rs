@@ -13,6 +13,7 @@ use crate::dto::{
 };
 use crate::limit::{READ_BACK_TIMEOUT, VALIDATE_BODY_MAX};
 use crate::problem::{Answer, Problem};
+use crate::repository::shown;
 use crate::state::{Server, Shared};
 use crate::view::Picture;
 use axum::Json;
@@ -81,7 +82,7 @@ fn show(server: &Server, picture: &Picture, record: &PipelineRecord) -> Pipeline
     Pipeline {
         team: record.team.to_string(),
         name: record.name.to_string(),
-        repository: record.repository.clone(),
+        repository: shown(&record.repository),
         file: record.file.clone(),
         created_ms: record.created_ms,
         last_run,

@@ -8,6 +8,7 @@ use crate::dto::{
 };
 use crate::fleet::definitions::DefinitionError;
 use crate::problem::{Answer, Problem};
+use crate::repository::shown;
 use crate::state::Server;
 use crate::view::{EventId, Picture, RunEntry};
 use model::{InboxEntry, Outcome, RunDef, RunHeader, RunId, StepDef, StepRecord};
@@ -105,7 +106,7 @@ pub(super) fn look(server: &Server, picture: &Picture, run: &RunId) -> Option<Ru
             cancel_requested: picture.cancel_requested(run),
             node_names: named.collect(),
             variables: header.variables.clone(),
-            repository: header.source.repository.clone(),
+            repository: shown(&header.source.repository),
             request_id: header.request_id.clone(),
             header: Some(header),
         });

@@ -392,7 +392,10 @@ async fn explain_says_why_here_or_why_not_yet() {
     let placed = ask("compile").await.json;
     assert_eq!(
         (&placed["summary"], &placed["placement"]),
-        (&json!("is running on node n1"), &json!("best fit"))
+        (
+            &json!("is running on node n1, which is not connected: it goes on, or ends, when its agent is back"),
+            &json!("best fit")
+        )
     );
     assert_eq!(placed["nodes"], json!([]));
     assert!(ask("none").await.problem(404, "not-found").contains("no step `none`"));
