@@ -37,7 +37,7 @@ test:
 	@scripts/setup test
 	$(MAKE) lint
 	cargo build -p buildflow -p buildflow-shim
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 test-all: test
 	scripts/real-projects
