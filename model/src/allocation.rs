@@ -257,7 +257,10 @@ mod tests {
     fn every_outcome_is_one_sentence_that_says_what_to_do() {
         let cases = [
             (Outcome::Exited { code: 3 }, "ended with exit code 3"),
-            (Outcome::Exited { code: 127 }, "ended with exit code 127: the shell did not find a command"),
+            (
+                Outcome::Exited { code: 127 },
+                "ended with exit code 127: the shell did not find a command",
+            ),
             (Outcome::Signaled { signal: 11 }, "was ended by signal 11 (SIGSEGV)"),
             (
                 Outcome::OutOfMemory { limit_bytes: 512 << 20 },
