@@ -16,6 +16,14 @@ use model::{AllocId, NodeId};
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the lock is waited for: an agent that was killed holds it until its last thread and the
+/// last program that it was just starting have let go.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The pause between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The data folder of the agent that holds its lock.
 #[derive(Debug)]
@@ -25,7 +33,7 @@ pub(crate) struct DataFolder {
 }
 
 impl DataFolder {
-    /// Makes the folder if it is not there, and takes it for this agent alone.
+    /// Makes the folder if it is not there, and takes it for this agent alone. Blocking.
     pub(crate) fn open(root: &Path) -> Result<Self, AgentError> {
         for part in ["", "journal", "alloc", "trash"] {
             make_private(&root.join(part))?;
@@ -37,10 +45,14 @@ impl DataFolder {
             .write(true)
             .open(&path)
             .map_err(AgentError::io(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(AgentError::InUse { path: root.to_owned() }),
-            Err(TryLockError::Error(cause)) => return Err(AgentError::Io { path, cause }),
+        let until = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(AgentError::InUse { path: root.to_owned() }),
+                Err(TryLockError::Error(cause)) => return Err(AgentError::Io { path, cause }),
+            }
         }
         let root = root.canonicalize().map_err(AgentError::io(root))?;
         Ok(Self { root, _lock: lock })
