@@ -287,8 +287,8 @@ pub(crate) mod tests {
             hostname: "build".into(),
             rootfs: RootFs {
                 lowers: vec!["/layers/top".into(), "/layers/base".into()],
-                upper: "/work/upper".into(),
-                work: "/work/work".into(),
+                upper: "/layers/upper".into(),
+                work: "/layers/work".into(),
             },
             argv: vec!["/bin/sh".into(), "-c".into(), "true".into()],
             env: vec![("TOKEN".into(), "hunter2".into())],
