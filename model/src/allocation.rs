@@ -47,6 +47,8 @@ impl Record for Allocation {
 pub enum Stop {
     /// The run was cancelled.
     Cancelled,
+    /// The node is drained and its deadline has passed: the step is placed again elsewhere.
+    Drained,
 }
 
 /// The report: `observed/<alloc>`.
@@ -163,8 +165,12 @@ pub enum Outcome {
         cause: StartFailure,
         /// What went wrong and how to mend it.
         message: String,
+        /// The next try would fail the same way, e.g. because the registry says that there is no
+        /// such image.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lasting: bool,
     },
-    /// The node no longer knows what became of it, e.g. after a reboot.
+    /// The node is gone, or no longer knows what became of it, e.g. after a reboot.
     Lost {
         /// What the node found.
         message: String,

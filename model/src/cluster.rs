@@ -108,6 +108,9 @@ pub struct InboxEntry {
     pub request_id: String,
     /// The token's name.
     pub requested_by: String,
+    /// W3C trace context of what caused it, handed on to every step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -159,6 +162,31 @@ pub enum RequestKind {
         /// Which run.
         run: RunId,
     },
+    /// Place nothing more on this node; what runs there goes on.
+    Cordon {
+        /// Which node.
+        node: NodeId,
+    },
+    /// Place steps on this node again; ends a drain.
+    Uncordon {
+        /// Which node.
+        node: NodeId,
+    },
+    /// Cordon the node and, after the deadline, place what still runs there elsewhere.
+    Drain {
+        /// Which node.
+        node: NodeId,
+        /// Milliseconds of the Unix epoch; `None`: wait for every step to end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline_ms: Option<u64>,
+    },
+    /// An operator knows that the machine is gone: its steps need not wait for its lease.
+    ConfirmGone {
+        /// Which node.
+        node: NodeId,
+        /// The registration that is gone; a later one is not meant.
+        node_epoch: u64,
+    },
 }
 
 impl Record for Request {
@@ -166,15 +194,34 @@ impl Record for Request {
     const VERSION: u16 = 1;
 }
 
-/// `session/<node>`, leased: which server holds the node's stream.
+fn connected() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_connected(connected: &bool) -> bool {
+    *connected
+}
+
+/// `session/<node>`, leased: which server holds the node's stream. The key is never removed by
+/// hand: that it is gone means that the node's lease has run out since its last renewal, so its
+/// agent has ended everything that it was not told to keep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
     /// The node.
     pub node: NodeId,
-    /// The server's name; other servers proxy log readers to it.
+    /// The server's name.
     pub server: String,
+    /// Where other servers reach that server, e.g. `https://10.0.0.1:7420`: they proxy log readers
+    /// to it. Empty when it stands alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
     /// The node's registration number.
     pub node_epoch: u64,
+    /// False once the stream has ended: nothing new is placed, but the node may go on with what it
+    /// has until the lease ends.
+    #[serde(default = "connected", skip_serializing_if = "is_connected")]
+    pub connected: bool,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -198,4 +245,113 @@ pub struct Leader {
 impl Record for Leader {
     const KIND: &'static str = "leader";
     const VERSION: u16 = 1;
+}
+
+/// `eligibility/<node>`: what an operator wants of a node, as the leader carries it out. Absent:
+/// the node takes steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eligibility {
+    /// The node.
+    pub node: NodeId,
+    /// Who cordoned it: the token's name. Always set, a drain cordons too.
+    pub cordoned_by: String,
+    /// Since when, milliseconds of the Unix epoch.
+    pub since_ms: u64,
+    /// It is being drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// The registration that is known to be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_epoch: Option<u64>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl Record for Eligibility {
+    const KIND: &'static str = "eligibility";
+    const VERSION: u16 = 1;
+}
+
+/// A drain that has been asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// When what still runs is placed elsewhere, milliseconds of the Unix epoch; `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+}
+
+/// `join/<hash>`: lets a machine become a node. The text itself is shown once and never stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinToken {
+    /// Shown in lists.
+    pub name: String,
+    /// When it was made.
+    pub created_ms: u64,
+    /// When it ends, milliseconds of the Unix epoch.
+    pub expires_ms: u64,
+    /// How many machines may still join with it; `None`: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses_left: Option<u32>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl Record for JoinToken {
+    const KIND: &'static str = "join";
+    const VERSION: u16 = 1;
+}
+
+/// `outbox/archive/<run>`: a run that has left the live store and that history has to take. The
+/// whole of it lies in the blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchivedRun {
+    /// The run as lists show it; the greater `attempt` of the same run wins.
+    pub summary: RunSummary,
+    /// The blob that holds header, definition and steps.
+    pub blob: String,
+    /// When it was archived.
+    pub archived_ms: u64,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl Record for ArchivedRun {
+    const KIND: &'static str = "archived";
+    const VERSION: u16 = 1;
+}
+
+/// What is searched and listed of a finished run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Its id; ids sort by the time of the trigger.
+    pub id: RunId,
+    /// The tenant.
+    pub team: TeamName,
+    /// The pipeline.
+    pub pipeline: PipelineName,
+    /// Counts the pipeline's runs.
+    pub number: u64,
+    /// The run's own attempt.
+    pub attempt: u32,
+    /// How it ended.
+    pub status: crate::run::RunStatus,
+    /// What was built and why.
+    pub source: crate::run::Source,
+    /// When the trigger was accepted.
+    pub created_ms: u64,
+    /// The first instruction of its first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
+    /// The end of its last step.
+    pub ended_ms: u64,
+    /// How many steps it has.
+    pub steps: usize,
+    /// Who asked for it.
+    pub requested_by: String,
+    /// Why it failed before it had steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<crate::run::RunError>,
 }

@@ -20,6 +20,12 @@ pub const RUNS: &str = "run/";
 pub const NODES: &str = "node/";
 /// Which server holds the stream of which node (leased).
 pub const SESSIONS: &str = "session/";
+/// What operators want of nodes.
+pub const ELIGIBILITIES: &str = "eligibility/";
+/// Tokens with which machines become nodes, by the hash of their text.
+pub const JOIN_TOKENS: &str = "join/";
+/// Finished runs that history has not taken yet.
+pub const ARCHIVE_OUTBOX: &str = "outbox/archive/";
 /// Desired allocations.
 pub const ALLOCS: &str = "alloc/";
 /// Reported allocations.
@@ -99,6 +105,30 @@ pub fn node(node: &NodeId) -> String {
 #[must_use]
 pub fn session(node: &NodeId) -> String {
     format!("{SESSIONS}{node}")
+}
+
+/// What operators want of a node.
+#[must_use]
+pub fn eligibility(node: &NodeId) -> String {
+    format!("{ELIGIBILITIES}{node}")
+}
+
+/// A join token's record, under the lower-case hex SHA-256 of its text.
+#[must_use]
+pub fn join_token(hash: &str) -> String {
+    format!("{JOIN_TOKENS}{hash}")
+}
+
+/// A finished run on its way to history.
+#[must_use]
+pub fn archive_outbox(run: &RunId) -> String {
+    format!("{ARCHIVE_OUTBOX}{run}")
+}
+
+/// Everything of a run but its header.
+#[must_use]
+pub fn run_parts(run: &RunId) -> String {
+    format!("{RUNS}{run}/")
 }
 
 /// A desired allocation.

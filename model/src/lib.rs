@@ -17,8 +17,8 @@ pub mod step;
 
 pub use allocation::{Allocation, Observed, ObservedState, Outcome, Phase, StartFailure, Stop, Usage};
 pub use cluster::{
-    ClusterVersion, DedupeRecord, InboxEntry, Leader, NumberRecord, Request, RequestKind, Role, SessionRecord,
-    TeamRecord, TokenRecord,
+    ArchivedRun, ClusterVersion, DedupeRecord, Drain, Eligibility, InboxEntry, JoinToken, Leader, NumberRecord,
+    Request, RequestKind, Role, RunSummary, SessionRecord, TeamRecord, TokenRecord,
 };
 pub use id::{AllocId, Fence, IdError, NodeId, PipelineName, RunId, StepName, TeamName};
 pub use node::{NodeFacts, NodeRecord};
@@ -26,4 +26,6 @@ pub use pipeline::PipelineRecord;
 pub use record::{Record, RecordError, decode, encode};
 pub use resources::{CpuMillis, Resources};
 pub use run::{DefChunk, Event, RunDef, RunError, RunHeader, RunStatus, Source, StageDef};
-pub use step::{Checkout, Entry, IllegalTransition, Shell, StepDef, StepRecord, StepStatus, Times};
+pub use step::{
+    Attempt, Checkout, Entry, IllegalTransition, Retry, RetryOn, Shell, StepDef, StepRecord, StepStatus, Times,
+};

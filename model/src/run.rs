@@ -45,6 +45,9 @@ pub struct RunHeader {
     pub request_id: String,
     /// Who asked: a token's name.
     pub requested_by: String,
+    /// W3C trace context of what caused it, handed on to every step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub unknown: Unknown,

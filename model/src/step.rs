@@ -1,6 +1,6 @@
 //! A step: its definition inside a run, the record of what happened to it, and its legal transitions.
 
-use crate::allocation::{Outcome, Phase, Usage};
+use crate::allocation::{Outcome, Phase, StartFailure, Usage};
 use crate::id::{AllocId, Fence, NodeId, StepName};
 use crate::record::{Record, Unknown};
 use crate::resources::Resources;
@@ -54,6 +54,118 @@ pub struct StepDef {
     /// A node must carry all of these.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// When it is tried again by itself.
+    #[serde(default, skip_serializing_if = "Retry::is_default")]
+    pub retry: Retry,
+    /// False: once its first instruction may have run it is never started again by itself.
+    #[serde(default = "idempotent", skip_serializing_if = "is_true")]
+    pub idempotent: bool,
+}
+
+fn idempotent() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_true(flag: &bool) -> bool {
+    *flag
+}
+
+/// The most retries that a step may ask for.
+pub const RETRY_MAX: u32 = 10;
+
+/// The longest first pause before a retry, milliseconds (10 minutes).
+pub const RETRY_BACKOFF_MAX_MS: u64 = 600_000;
+
+/// When a step is tried again by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// How many more tries there may be after the first; 0 to [`RETRY_MAX`].
+    pub max: u32,
+    /// Ends that are worth another try.
+    pub on: Vec<RetryOn>,
+    /// The pause before the second try, milliseconds, up to [`RETRY_BACKOFF_MAX_MS`]; each further
+    /// pause is twice as long, with a random part. A lost node's step does not wait: it goes elsewhere.
+    pub backoff_ms: u64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max: 2,
+            on: vec![RetryOn::Infra],
+            backoff_ms: 5_000,
+        }
+    }
+}
+
+impl Retry {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An end of an attempt that is worth another try; written `infra`, `oom`, `timeout`, `failure`, `exit:75`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum RetryOn {
+    /// The node or what it needs failed: lost, or not started for a reason that may pass.
+    Infra,
+    /// Killed at its memory limit.
+    Oom,
+    /// Ended at its time-out.
+    Timeout,
+    /// Any exit code but 0, or a signal.
+    Failure,
+    /// This exit code, 1 to 255.
+    Exit(u8),
+}
+
+/// A text that names no end of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is none of infra, oom, timeout, failure, exit:1 to exit:255")]
+pub struct RetryOnError(String);
+
+impl RetryOn {
+    /// Whether an attempt that ended so is to be tried again.
+    #[must_use]
+    pub fn covers(self, outcome: &Outcome) -> bool {
+        match (self, outcome) {
+            (Self::Infra, Outcome::Lost { .. }) | (Self::Oom, Outcome::OutOfMemory { .. }) => true,
+            (Self::Infra, Outcome::StartFailed { cause, lasting, .. }) => !lasting && *cause != StartFailure::Spec,
+            (Self::Timeout, Outcome::TimedOut { .. }) | (Self::Failure, Outcome::Signaled { .. }) => true,
+            (Self::Failure, Outcome::Exited { code }) => *code != 0,
+            (Self::Exit(wanted), Outcome::Exited { code }) => i32::from(wanted) == *code,
+            _ => false,
+        }
+    }
+}
+
+impl TryFrom<String> for RetryOn {
+    type Error = RetryOnError;
+
+    fn try_from(text: String) -> Result<Self, RetryOnError> {
+        let code = |text: &str| text.strip_prefix("exit:")?.parse().ok().filter(|code| *code > 0);
+        match text.as_str() {
+            "infra" => Ok(Self::Infra),
+            "oom" => Ok(Self::Oom),
+            "timeout" => Ok(Self::Timeout),
+            "failure" => Ok(Self::Failure),
+            other => code(other).map(Self::Exit).ok_or(RetryOnError(text)),
+        }
+    }
+}
+
+impl From<RetryOn> for String {
+    fn from(on: RetryOn) -> Self {
+        match on {
+            RetryOn::Infra => "infra".to_owned(),
+            RetryOn::Oom => "oom".to_owned(),
+            RetryOn::Timeout => "timeout".to_owned(),
+            RetryOn::Failure => "failure".to_owned(),
+            RetryOn::Exit(code) => format!("exit:{code}"),
+        }
+    }
 }
 
 /// One element of `run`, `before` or `after`.
@@ -197,9 +309,47 @@ pub struct StepRecord {
     /// Why it was placed where it was: the scheduler's explanation, kept for `explain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<String>,
+    /// Not to be placed before this time, milliseconds of the Unix epoch: the pause before a retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at_ms: Option<u64>,
+    /// The attempts before the newest one, oldest first; at most [`EARLIER_MAX`], the oldest dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Attempt>,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+/// The most earlier attempts that a step's record keeps: all retries and as many drains again.
+pub const EARLIER_MAX: usize = 2 * RETRY_MAX as usize;
+
+/// An attempt that ended and was followed by another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its ordinal, from 1.
+    pub attempt: u32,
+    /// Its fence.
+    pub fence: Fence,
+    /// Its allocation.
+    pub alloc: AllocId,
+    /// Where it was.
+    pub node: NodeId,
+    /// How it ended; `None` when it was taken from a drained node before it had ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// One plain sentence: why there was another attempt.
+    pub reason: String,
+    /// Counts against [`Retry::max`]. A drain does not.
+    pub counts: bool,
+    /// Length of its whole log; `None` when its node is gone and its tail with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<u64>,
+    /// When it did what.
+    #[serde(default)]
+    pub times: Times,
+    /// What it used.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 impl Record for StepRecord {
@@ -224,6 +374,8 @@ impl StepRecord {
             phases: Vec::new(),
             usage: Usage::default(),
             placement: None,
+            retry_at_ms: None,
+            earlier: Vec::new(),
             unknown: Unknown::new(),
         }
     }

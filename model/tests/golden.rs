@@ -6,8 +6,9 @@
 
 use model::record::{Record, RecordError, decode, encode};
 use model::{
-    Allocation, ClusterVersion, DedupeRecord, DefChunk, InboxEntry, Leader, NodeRecord, NumberRecord, Observed,
-    PipelineRecord, Request, RunDef, RunHeader, SessionRecord, StepRecord, TeamRecord, TokenRecord,
+    Allocation, ArchivedRun, ClusterVersion, DedupeRecord, DefChunk, Eligibility, InboxEntry, JoinToken, Leader,
+    NodeRecord, NumberRecord, Observed, PipelineRecord, Request, RunDef, RunHeader, SessionRecord, StepRecord,
+    TeamRecord, TokenRecord,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -51,10 +52,13 @@ macro_rules! kinds {
 fn kinds() -> Vec<Kind> {
     kinds![
         Allocation true,
+        ArchivedRun true,
         ClusterVersion true,
         DedupeRecord true,
         DefChunk true,
+        Eligibility true,
         InboxEntry true,
+        JoinToken true,
         Leader true,
         NodeRecord true,
         NumberRecord true,

@@ -471,6 +471,8 @@ impl<'t> Assembly<'_, 't> {
             pids: part.pids.unwrap_or(PIDS_DEFAULT),
             shm_bytes: shm(part),
             labels: owned(&part.labels),
+            retry: model::Retry::default(),
+            idempotent: true,
         })
     }
 }

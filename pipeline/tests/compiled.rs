@@ -50,6 +50,8 @@ fn a_step_that_says_nothing_else_has_the_defaults_of_the_contract() {
         pids: 4_096,
         shm_bytes: 64 << 20,
         labels: BTreeMap::new(),
+        retry: model::Retry::default(),
+        idempotent: true,
     };
     assert_eq!(def.steps, [expect]);
     assert_eq!((def.name, def.title), (None, None));
@@ -129,6 +131,8 @@ fn every_key_reaches_its_field() {
         pids: 100,
         shm_bytes: 128 << 20,
         labels: texts(&[("arch", "amd64"), ("cores", "8")]),
+        retry: model::Retry::default(),
+        idempotent: true,
     };
     assert_eq!(def.steps, [expect]);
 }

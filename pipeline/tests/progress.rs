@@ -32,6 +32,8 @@ fn step(ordinal: usize, needs: &[usize], allow_failure: bool) -> StepDef {
         pids: 1,
         shm_bytes: 0,
         labels: BTreeMap::new(),
+        retry: model::Retry::default(),
+        idempotent: true,
     }
 }
 
@@ -68,6 +70,7 @@ fn header(error: Option<RunError>) -> RunHeader {
         error,
         request_id: String::new(),
         requested_by: String::new(),
+        traceparent: None,
         unknown: model::record::Unknown::new(),
     }
 }

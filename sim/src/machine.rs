@@ -266,6 +266,8 @@ impl World {
             node: id.clone(),
             server: "s".to_owned(),
             node_epoch: machine.record.epoch,
+            address: String::new(),
+            connected: true,
             unknown: Unknown::new(),
         };
         let txn = Txn::new()
@@ -325,6 +327,8 @@ impl World {
             def: Box::new(planned.def.steps[alloc.step].clone()),
             source: Box::new(planned.header.source.clone()),
             variables: BTreeMap::new(),
+            traceparent: None,
+            request_id: String::new(),
         };
         Order {
             alloc: alloc.id.clone(),

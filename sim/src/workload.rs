@@ -75,6 +75,7 @@ pub(crate) fn run(n: usize, created_ms: u64, rng: &mut impl Rng) -> Planned {
         error: None,
         request_id: String::new(),
         requested_by: "sim".to_owned(),
+        traceparent: None,
         unknown: Unknown::new(),
     };
     Planned { header, def }
@@ -111,5 +112,7 @@ fn step(ordinal: usize, rng: &mut impl Rng) -> StepDef {
         pids: 10,
         shm_bytes: 0,
         labels,
+        retry: model::Retry::default(),
+        idempotent: true,
     }
 }

@@ -57,6 +57,8 @@ async fn write(
             node: registration.node.clone(),
             server: server.to_owned(),
             node_epoch: record.epoch,
+            address: String::new(),
+            connected: true,
             unknown: model::record::Unknown::new(),
         };
         let txn = Txn::new()

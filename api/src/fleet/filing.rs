@@ -140,6 +140,7 @@ pub(super) async fn file_undeliverable(
         outcome: Some(Outcome::StartFailed {
             cause: StartFailure::Spec,
             message,
+            lasting: true,
         }),
         log_bytes: Some(0),
         usage: model::Usage::default(),

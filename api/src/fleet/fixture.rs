@@ -68,6 +68,8 @@ fn step_def(name: &str) -> StepDef {
         pids: 100,
         shm_bytes: 1 << 20,
         labels: BTreeMap::new(),
+        retry: model::Retry::default(),
+        idempotent: true,
     }
 }
 
@@ -103,6 +105,7 @@ pub(crate) async fn make_run(store: &dyn Store, steps: &[&str]) {
         error: None,
         request_id: "q".to_owned(),
         requested_by: "t".to_owned(),
+        traceparent: None,
         unknown: Unknown::new(),
     };
     let mut txn = Txn::new().put(key::run(&run_id()), &header);

@@ -51,7 +51,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use wire::v1::fleet_service_server::{FleetService, FleetServiceServer};
-use wire::v1::{AgentMessage, ServerMessage};
+use wire::v1::{
+    AgentMessage, JoinReply, JoinRequest, QuorumReply, QuorumRequest, RenewCertificateReply, RenewCertificateRequest,
+    ServerMessage,
+};
 
 /// How long the end of a lease may take when a session ends.
 const REVOKE_WAIT: Duration = Duration::from_secs(2);
@@ -177,6 +180,21 @@ impl FleetService for Fleet {
             finish(&inner, &caller, ended, &end).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn quorum(&self, _: Request<QuorumRequest>) -> Result<Response<QuorumReply>, Status> {
+        Err(Status::unimplemented("quorum"))
+    }
+
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        Err(Status::unimplemented("join"))
+    }
+
+    async fn renew_certificate(
+        &self,
+        _: Request<RenewCertificateRequest>,
+    ) -> Result<Response<RenewCertificateReply>, Status> {
+        Err(Status::unimplemented("renewal of certificates"))
     }
 }
 

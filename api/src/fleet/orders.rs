@@ -66,6 +66,8 @@ fn full(allocation: &Allocation, definition: &Definition) -> Result<v1::Order, O
         source_json: json("source", serde_json::to_string(&header.source))?,
         variables: header.variables.clone().into_iter().collect(),
         stage: stage.to_owned(),
+        traceparent: header.traceparent.clone().unwrap_or_default(),
+        request_id: header.request_id.clone(),
         ..brief(allocation)
     })
 }
@@ -86,6 +88,7 @@ pub(super) fn brief(allocation: &Allocation) -> v1::Order {
 fn stop_word(stop: model::Stop) -> &'static str {
     match stop {
         model::Stop::Cancelled => "cancelled",
+        model::Stop::Drained => "drained",
     }
 }
 

@@ -351,6 +351,7 @@ pub(super) mod tests {
         long.outcome = Some(Outcome::StartFailed {
             cause: StartFailure::Image,
             message: "ü".repeat(1 << 20),
+            lasting: false,
         });
         long.phases = vec![
             model::Phase {

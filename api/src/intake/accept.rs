@@ -212,6 +212,7 @@ fn accept_txn(
         accepted_ms: now_ms(),
         request_id: asked.request_id.clone(),
         requested_by: asked.by.clone(),
+        traceparent: None,
         unknown: Unknown::new(),
     };
     let txn = Txn::new().put(key::inbox(run.as_str()), &entry);

@@ -156,6 +156,7 @@ pub(super) fn header(entry: &InboxEntry, draft: &Draft, number: u64, def_chunks:
         error: draft.made.as_ref().err().cloned(),
         request_id: entry.request_id.clone(),
         requested_by: entry.requested_by.clone(),
+        traceparent: entry.traceparent.clone(),
         unknown: Unknown::new(),
     }
 }

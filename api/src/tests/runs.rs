@@ -455,6 +455,8 @@ async fn nodes_show_what_is_free_and_what_runs_on_them() {
         node: one.id.clone(),
         server: "one".to_owned(),
         node_epoch: 3,
+        address: String::new(),
+        connected: true,
         unknown: Unknown::new(),
     };
     let txn = Txn::new()

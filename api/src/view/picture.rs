@@ -181,12 +181,10 @@ impl Picture {
         } else if let Some(delivery) = key.strip_prefix(key::INBOX) {
             self.apply_inbox(delivery, read(key, value));
         } else if let Some(id) = key.strip_prefix(key::REQUESTS) {
-            let cancel = read::<Request>(key, value).map(
-                |Request {
-                     what: RequestKind::Cancel { run },
-                     ..
-                 }| run,
-            );
+            let cancel = read::<Request>(key, value).and_then(|request| match request.what {
+                RequestKind::Cancel { run } => Some(run),
+                _ => None,
+            });
             put(&mut self.cancels, id.to_owned(), cancel);
         } else if let Some(Ok(node)) = key.strip_prefix(key::NODES).map(NodeId::new) {
             put(&mut self.nodes, node, read(key, value).map(Arc::new));

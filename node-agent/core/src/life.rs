@@ -456,7 +456,15 @@ impl Life {
             }
             (Doing::Preparing { .. }, Event::PrepareFailed { cause, message, phases }) => {
                 self.phases = phases;
-                self.closing(None, now_ms, Outcome::StartFailed { cause, message })
+                self.closing(
+                    None,
+                    now_ms,
+                    Outcome::StartFailed {
+                        cause,
+                        message,
+                        lasting: false,
+                    },
+                )
             }
             (Doing::Launching, Event::Launched { started_ms, phase }) => {
                 self.phases.extend(phase);
@@ -499,7 +507,7 @@ impl Life {
     fn closing(&self, started_ms: Option<u64>, ended_ms: u64, outcome: Outcome) -> Doing {
         let never_ran = started_ms.is_none() && !matches!(outcome, Outcome::Lost { .. });
         let outcome = match self.order.stop {
-            Some(Stop::Cancelled) if never_ran => Outcome::Cancelled,
+            Some(Stop::Cancelled | Stop::Drained) if never_ran => Outcome::Cancelled,
             _ => outcome,
         };
         let end = Box::new(End {
@@ -640,10 +648,11 @@ impl Life {
 
     fn begin(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> bool {
         let refused = match (&self.order.stop, &*self.order.work) {
-            (Some(Stop::Cancelled), _) => Some(Outcome::Cancelled),
+            (Some(Stop::Cancelled | Stop::Drained), _) => Some(Outcome::Cancelled),
             (None, Work::Unreadable { message }) => Some(Outcome::StartFailed {
                 cause: StartFailure::Spec,
                 message: message.clone(),
+                lasting: true,
             }),
             (None, Work::Step { .. }) => None,
         };

@@ -46,6 +46,12 @@ pub enum Work {
         source: Box<Source>,
         /// Extra environment of the run.
         variables: BTreeMap<String, String>,
+        /// W3C trace context, handed on to the step.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<String>,
+        /// Of the request that caused the run: found again in every log line.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        request_id: String,
     },
     /// The order does not decode, e.g. because the server is of a newer release. The attempt ends
     /// with this message instead of waiting for ever.

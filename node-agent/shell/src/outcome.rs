@@ -95,7 +95,11 @@ fn disk_full(message: &str) -> Outcome {
 }
 
 fn failed(cause: StartFailure, message: String) -> Outcome {
-    Outcome::StartFailed { cause, message }
+    Outcome::StartFailed {
+        cause,
+        message,
+        lasting: cause == StartFailure::Spec,
+    }
 }
 
 #[cfg(test)]
@@ -168,7 +172,7 @@ mod tests {
         ];
         for (end, expected, part) in cases {
             match outcome(&record(end, None, 0), &step_def()) {
-                Outcome::StartFailed { cause, message } => {
+                Outcome::StartFailed { cause, message, .. } => {
                     assert_eq!(cause, expected);
                     assert!(message.contains(part), "{message}");
                 }

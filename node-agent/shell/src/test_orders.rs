@@ -37,6 +37,8 @@ pub(crate) fn step_def() -> StepDef {
         pids: 64,
         shm_bytes: 1 << 20,
         labels: BTreeMap::new(),
+        retry: model::Retry::default(),
+        idempotent: true,
     }
 }
 
@@ -64,5 +66,7 @@ pub(crate) fn work(def: StepDef, git_ref: &str, variables: &[(&str, &str)]) -> W
         def: Box::new(def),
         source: Box::new(source(git_ref)),
         variables: variables.iter().map(owned).collect(),
+        traceparent: None,
+        request_id: String::new(),
     }
 }

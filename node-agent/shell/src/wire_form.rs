@@ -48,6 +48,8 @@ fn work(message: v1::Order) -> Result<Work, String> {
         def: serde_json::from_str(&message.step_def_json).map_err(|e| text("step_def_json", &e))?,
         source: serde_json::from_str(&message.source_json).map_err(|e| text("source_json", &e))?,
         variables: message.variables.into_iter().collect(),
+        traceparent: Some(message.traceparent).filter(|t| !t.is_empty()),
+        request_id: message.request_id,
     })
 }
 
@@ -125,6 +127,8 @@ mod tests {
             source_json: serde_json::to_string(&source("refs/heads/main")).unwrap(),
             variables: std::iter::once(("A".to_owned(), "1".to_owned())).collect(),
             stage: "test".to_owned(),
+            traceparent: String::new(),
+            request_id: "r1".to_owned(),
         }
     }
 

@@ -354,8 +354,11 @@ impl Cluster {
             return false;
         };
         let new = slot.get().map(|r| r.what.clone());
-        if let Held::Present(old) = old {
-            let RequestKind::Cancel { run } = old.what;
+        if let Held::Present(Request {
+            what: RequestKind::Cancel { run },
+            ..
+        }) = old
+        {
             if let Some(ids) = self.cancels.get_mut(&run) {
                 ids.remove(id);
                 if ids.is_empty() {

@@ -54,8 +54,8 @@ fn ended_status(stop: Option<Stop>, outcome: Option<&Outcome>) -> StepStatus {
     match (stop, outcome) {
         (_, Some(outcome)) if outcome.is_success() => StepStatus::Success,
         (_, Some(Outcome::Cancelled)) | (Some(Stop::Cancelled), _) => StepStatus::Cancelled,
-        (None, Some(Outcome::TimedOut { .. })) => StepStatus::TimedOut,
-        (None, _) => StepStatus::Failed,
+        (_, Some(Outcome::TimedOut { .. })) => StepStatus::TimedOut,
+        (_, _) => StepStatus::Failed,
     }
 }
 

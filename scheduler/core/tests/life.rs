@@ -93,6 +93,7 @@ fn every_outcome_gives_its_status_whether_or_not_running_was_reported() {
             Outcome::StartFailed {
                 cause: StartFailure::Image,
                 message: "no such image".to_owned(),
+                lasting: true,
             },
             failed,
         ),

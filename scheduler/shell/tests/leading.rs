@@ -240,6 +240,8 @@ async fn add_node(store: &MemoryStore) {
         node: node_id(),
         server: "a".to_owned(),
         node_epoch: 1,
+        address: String::new(),
+        connected: true,
         unknown: Unknown::new(),
     };
     put(store, key::node(&node.id), &node).await;
@@ -271,6 +273,8 @@ fn steps(count: usize) -> Vec<StepDef> {
         pids: 10,
         shm_bytes: 0,
         labels: BTreeMap::new(),
+        retry: model::Retry::default(),
+        idempotent: true,
     };
     (0..count).map(step).collect()
 }
@@ -306,6 +310,7 @@ async fn add_run(store: &MemoryStore, id: &str, count: usize) -> RunId {
         error: None,
         request_id: "r".to_owned(),
         requested_by: "t".to_owned(),
+        traceparent: None,
         unknown: Unknown::new(),
     };
     put(store, key::run_def(&header.id, 0), &def.to_chunks()[0]).await;

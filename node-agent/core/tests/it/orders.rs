@@ -33,6 +33,8 @@ pub(crate) fn order(step: usize, counter: u32) -> Order {
             def: Box::new(def()),
             source: Box::new(source()),
             variables: BTreeMap::new(),
+            traceparent: None,
+            request_id: String::new(),
         }),
     }
 }
@@ -87,5 +89,7 @@ fn def() -> StepDef {
         pids: 64,
         shm_bytes: 1 << 20,
         labels: BTreeMap::new(),
+        retry: model::Retry::default(),
+        idempotent: true,
     }
 }

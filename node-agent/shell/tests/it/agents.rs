@@ -139,6 +139,8 @@ pub(crate) fn order_of(step: usize, counter: u32, def: &StepDef) -> v1::Order {
         source_json: serde_json::to_string(&source).unwrap(),
         variables: std::iter::once(("VARIABLE".to_owned(), "v".to_owned())).collect(),
         stage: "build".to_owned(),
+        traceparent: String::new(),
+        request_id: "r1".to_owned(),
     }
 }
 
@@ -170,6 +172,8 @@ pub(crate) fn def() -> StepDef {
         pids: 64,
         shm_bytes: 1 << 20,
         labels: BTreeMap::new(),
+        retry: model::Retry::default(),
+        idempotent: true,
     }
 }
 

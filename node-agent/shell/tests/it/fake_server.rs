@@ -250,6 +250,21 @@ type Answers = Pin<Box<dyn Stream<Item = Result<ServerMessage, Status>> + Send>>
 impl FleetService for Service {
     type SessionStream = Answers;
 
+    async fn quorum(&self, _: Request<v1::QuorumRequest>) -> Result<Response<v1::QuorumReply>, Status> {
+        Err(Status::unimplemented("this server has no quorum to ask about"))
+    }
+
+    async fn join(&self, _: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
+        Err(Status::unimplemented("this server takes no machines in"))
+    }
+
+    async fn renew_certificate(
+        &self,
+        _: Request<v1::RenewCertificateRequest>,
+    ) -> Result<Response<v1::RenewCertificateReply>, Status> {
+        Err(Status::unimplemented("this server has no authority"))
+    }
+
     async fn session(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Answers>, Status> {
         let shown = request.metadata().get("authorization").map(|v| v.as_bytes().to_vec());
         if shown != Some(format!("Bearer {TOKEN}").into_bytes()) {

@@ -124,7 +124,7 @@ async fn what_cannot_be_prepared_is_a_line_in_the_log_and_a_cause() {
         let image = image.to_owned();
         node.server.order(&order_of(step, 1, &StepDef { image, ..def() }));
         let ended = node.server.reported(&alloc(step, 1), ObservedState::Ended).await;
-        let Some(Outcome::StartFailed { cause, message }) = ended.outcome else {
+        let Some(Outcome::StartFailed { cause, message, .. }) = ended.outcome else {
             panic!("{:?}", ended.outcome);
         };
         assert_eq!(cause, expected);

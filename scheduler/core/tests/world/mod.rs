@@ -162,6 +162,8 @@ impl World {
             node: id.clone(),
             server: "s1".to_owned(),
             node_epoch: epoch,
+            address: String::new(),
+            connected: true,
             unknown: Unknown::new(),
         };
         self.put(key::session(id), &session);
@@ -284,6 +286,8 @@ pub(crate) fn step(name: &str, needs: &[usize], resources: Resources) -> StepDef
         pids: 100,
         shm_bytes: 0,
         labels: BTreeMap::new(),
+        retry: model::Retry::default(),
+        idempotent: true,
     }
 }
 
@@ -322,6 +326,7 @@ pub(crate) fn run(team: &str, id: &str, created_ms: u64, steps: Vec<StepDef>) ->
         error: None,
         request_id: "r".to_owned(),
         requested_by: "t".to_owned(),
+        traceparent: None,
         unknown: Unknown::new(),
     };
     (header, def)

@@ -1,0 +1,1 @@
+//! The certificates of a cluster: its authority, its servers, its nodes.

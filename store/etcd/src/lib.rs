@@ -1,0 +1,1 @@
+//! The live store in etcd, behind [`store::Store`].
