@@ -6,6 +6,7 @@
 #[allow(
     missing_docs,
     clippy::all,
+    clippy::too_many_lines,
     reason = "generated from proto/buildflow/v1, where the messages are described"
 )]
 pub mod v1 {
