@@ -221,8 +221,8 @@ impl FitIndex {
         after.saturating_sub(1)
     }
 
-    /// The best node for `ask` among those allowed.
-    pub(crate) fn best(&self, ask: &Room, allowed: &Allowed) -> Option<Best> {
+    /// The best node for `ask` among those allowed and not avoided.
+    pub(crate) fn best(&self, ask: &Room, allowed: &Allowed, avoided: &[Position]) -> Option<Best> {
         let taken = self.weight(ask);
         // A node that fits holds at least what is asked, so it weighs at least as much.
         let first = self.block_of((taken, 0));
@@ -234,6 +234,7 @@ impl FitIndex {
             .filter(|block| fits(&block.most, ask))
             .flat_map(|block| &block.entries)
             .filter(|entry| fits(&entry.room, ask) && allowed.holds(entry.node))
+            .filter(|entry| !avoided.contains(&entry.node))
             .map(|entry| Fit {
                 node: entry.node,
                 score: score(entry.weight, taken),
@@ -303,7 +304,7 @@ mod tests {
             for (ask, mask) in asks {
                 for allowed in [Allowed::All, Allowed::of(rooms.len(), |p| mask >> (p % 64) & 1 == 1)] {
                     let wanted = oracle(&index, &rooms, &ask, &allowed);
-                    let found = index.best(&ask, &allowed);
+                    let found = index.best(&ask, &allowed, &[]);
                     let in_order: Vec<(Reverse<u64>, Position)> = found
                         .iter()
                         .flat_map(|b| [Some(b.best), b.next])

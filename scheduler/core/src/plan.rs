@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, InFlight};
 use crate::explain::placement_sentence;
 use crate::fit::Best;
 use crate::fold::{Folded, fold};
-use crate::node::Grant;
+use crate::node::{Grant, Wish};
 use crate::queue::{Line, Turn};
 use crate::run::{LiveRun, Run};
 use crate::{PLAN_ACTIONS_MAX, STORE_FORMAT, UNKNOWN_RUN_WAIT_MS};
@@ -298,7 +298,7 @@ impl Cluster {
         };
         let mut line = Line::new(&self.queue, |team| self.shares.dominant(team, self.nodes.total()));
         while let Some(turn) = line.next() {
-            let best = self.nodes.best(&turn.shape);
+            let best = self.nodes.best(&Wish::of(&turn.shape));
             let action = best.and_then(|best| self.place(&turn, &best, epoch, now_ms));
             let placed = action.is_some();
             if action.is_some_and(|action| !self.propose(plan, action)) {

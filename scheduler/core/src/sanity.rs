@@ -87,7 +87,7 @@ impl Cluster {
 
     fn check_index(&self) -> Result<(), Breach> {
         for (id, node) in self.nodes.table() {
-            let expected = node.usable().map(|_| node.free().room());
+            let expected = node.eligible().map(|_| node.free().room());
             let found = self.nodes.indexed_room(id);
             demand(found == expected, || {
                 format!("node {id}: indexed with {found:?}, has {expected:?}")
