@@ -22,8 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Fixture {
     /// The store.
     pub store: Arc<dyn Store>,
-    /// Makes the engine forget its changes up to a revision.
-    pub compact: Box<dyn Fn(Revision) + Send + Sync>,
     /// What must live as long as the store, e.g. its folder.
     pub keep: Box<dyn Any + Send + Sync>,
 }
@@ -37,7 +35,8 @@ macro_rules! conformance_tests {
             a_refused_transaction_writes_nothing, only_changes_make_revisions, a_write_is_seen_at_once,
             an_outer_guard_refuses_the_whole_batch, a_stale_inner_guard_leaves_the_others,
             a_batch_is_one_revision, an_illegal_batch_writes_nothing, guards_see_the_state_before_the_batch,
-            limits_are_reached_and_not_passed, the_largest_transaction_passes, illegal_transactions_are_refused,
+            a_removed_prefix_takes_its_keys_and_no_others, a_removed_prefix_is_one_operation,
+            a_removed_prefix_counts_as_writing_below_it, limits_are_reached_and_not_passed, the_largest_transaction_passes, illegal_transactions_are_refused,
             one_of_many_writers_wins_each_round
         }
         $crate::conformance_tests! { @each $fresh; ranges:

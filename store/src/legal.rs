@@ -6,7 +6,7 @@ use crate::live::{
     BATCH_MAX, Guard, KEY_MAX, LEASE_TTL_MAX_MS, LEASE_TTL_MIN_MS, PAGE_MAX, StoreError, TXN_BYTES_MAX, TXN_OPS_MAX,
     Txn, Write,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
 fn illegal<T>(why: String) -> Result<T, StoreError> {
     Err(StoreError::Illegal(why))
@@ -62,10 +62,10 @@ pub(crate) fn batch(outer: &[Guard], txns: &[Txn]) -> Result<(), StoreError> {
         size(outer, txn)?;
     }
     outer.iter().try_for_each(|g| key(&g.key))?;
-    let writer = writers(txns)?;
+    let writers = writers(txns)?;
     for (index, txn) in txns.iter().enumerate() {
         for guard in &txn.guards {
-            if writer.get(guard.key.as_str()).is_some_and(|by| *by != index) {
+            if writer_of(&writers, &guard.key).is_some_and(|by| by != index) {
                 return illegal(format!(
                     "key `{}` is guarded by one transaction and written by another of the same batch",
                     shown(&guard.key)
@@ -97,29 +97,53 @@ fn size(outer: &[Guard], txn: &Txn) -> Result<(), StoreError> {
 pub(crate) fn write_bytes(write: &Write) -> usize {
     match write {
         Write::Put { key, value, .. } => key.len() + value.len(),
-        Write::Delete { key } => key.len(),
+        Write::Delete { key } | Write::DeletePrefix { prefix: key } => key.len(),
     }
 }
 
-/// Which transaction writes which key; no key twice.
-fn writers(txns: &[Txn]) -> Result<HashMap<&str, usize>, StoreError> {
-    let mut writer = HashMap::new();
-    for (index, txn) in txns.iter().enumerate() {
-        let mut own = HashSet::new();
-        for write in &txn.writes {
-            if !own.insert(write.key()) {
-                return illegal(format!(
-                    "key `{}` is written twice in one transaction",
-                    shown(write.key())
-                ));
-            }
-            if writer.insert(write.key(), index).is_some() {
-                return illegal(format!(
-                    "key `{}` is written by two transactions of one batch",
-                    shown(write.key())
-                ));
-            }
+/// Who writes a key, or every key that begins with it.
+#[derive(Debug, Clone, Copy)]
+struct Writer {
+    txn: usize,
+    whole_prefix: bool,
+}
+
+/// Which transaction writes which key or prefix; no key twice, and none below a removed prefix.
+fn writers(txns: &[Txn]) -> Result<BTreeMap<&str, Writer>, StoreError> {
+    let mut writers: BTreeMap<&str, Writer> = BTreeMap::new();
+    for (txn, write) in txns
+        .iter()
+        .enumerate()
+        .flat_map(|(i, t)| t.writes.iter().map(move |w| (i, w)))
+    {
+        let whole_prefix = matches!(write, Write::DeletePrefix { .. });
+        if let Some(other) = writers.insert(write.key(), Writer { txn, whole_prefix }) {
+            return twice(write.key(), other.txn == txn);
         }
     }
-    Ok(writer)
+    for (prefix, writer) in writers.iter().filter(|(_, w)| w.whole_prefix) {
+        // What begins with the prefix follows it in order.
+        if let Some((key, other)) = writers.range(*prefix..).nth(1)
+            && key.starts_with(prefix)
+        {
+            return twice(key, other.txn == writer.txn);
+        }
+    }
+    Ok(writers)
+}
+
+fn twice<T>(key: &str, by_one: bool) -> Result<T, StoreError> {
+    let by = if by_one {
+        "twice in one transaction"
+    } else {
+        "by two transactions of one batch"
+    };
+    illegal(format!("key `{}` is written {by}", shown(key)))
+}
+
+/// The transaction that writes a key, directly or with a prefix.
+fn writer_of(writers: &BTreeMap<&str, Writer>, key: &str) -> Option<usize> {
+    // No written key lies below a removed prefix, so only the nearest one can cover this key.
+    let (nearest, writer) = writers.range(..=key).next_back()?;
+    (*nearest == key || (writer.whole_prefix && key.starts_with(nearest))).then_some(writer.txn)
 }

@@ -112,19 +112,27 @@ pub enum Write {
         /// Which key.
         key: String,
     },
+    /// Removes every key that begins with the prefix; no error if there is none. One operation,
+    /// however many keys it removes. A watch sees one removal for each key that was there, in order
+    /// of keys.
+    DeletePrefix {
+        /// Which keys; not empty.
+        prefix: String,
+    },
 }
 
 impl Write {
-    /// The key that is changed.
+    /// The key that is changed, or the prefix of those that are removed.
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
-            Self::Put { key, .. } | Self::Delete { key } => key,
+            Self::Put { key, .. } | Self::Delete { key } | Self::DeletePrefix { prefix: key } => key,
         }
     }
 }
 
-/// Guards and the writes that are applied together if all guards hold. No key is written twice.
+/// Guards and the writes that are applied together if all guards hold. No key is written twice, and
+/// none is written below a prefix that is removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Txn {
     /// All must hold.
@@ -177,6 +185,13 @@ impl Txn {
     #[must_use]
     pub fn delete(mut self, key: impl Into<String>) -> Self {
         self.writes.push(Write::Delete { key: key.into() });
+        self
+    }
+
+    /// Adds a delete of every key that begins with the prefix.
+    #[must_use]
+    pub fn delete_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.writes.push(Write::DeletePrefix { prefix: prefix.into() });
         self
     }
 }
@@ -279,8 +294,9 @@ pub trait Store: Send + Sync + 'static {
     /// if an outer guard does not hold nothing is applied and every result is that refusal;
     /// otherwise each stands or falls alone, in order. Answers one [`Commit`] for each.
     /// At most [`BATCH_MAX`] transactions; the outer guards count among the operations of each.
-    /// No key is written by two of them, and none guards a key that another one writes: every
-    /// guard is compared with the state before the batch, so such a guard would prove nothing.
+    /// No key is written by two of them, and none guards a key that another one writes (a removed
+    /// prefix writes every key below it): every guard is compared with the state before the batch,
+    /// so such a guard would prove nothing.
     /// A batch that breaks this is [`StoreError::Illegal`] as a whole.
     ///
     /// # Errors
@@ -291,6 +307,12 @@ pub trait Store: Send + Sync + 'static {
     /// and at least once. What waits for a slow reader is bounded: one that falls too far behind
     /// gets [`WatchEvent::Resync`], as does one that asks for what is no longer kept.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError>;
+
+    /// Forgets the changes up to and including `before`, so that the past takes no room: a watch
+    /// from an earlier revision gets [`WatchEvent::Resync`]. Keys and values as they stand are not
+    /// touched, nor are running watches. An engine without a need may keep more. A revision that
+    /// is forgotten already is no error, and one of the future means the newest.
+    async fn compact(&self, before: Revision) -> Result<(), StoreError>;
 
     /// A new lease with this time to live, milliseconds ([`LEASE_TTL_MIN_MS`] to [`LEASE_TTL_MAX_MS`]).
     /// A lease may last longer than this, e.g. by the time the engine was down, but never shorter.

@@ -221,7 +221,7 @@ impl MemoryCore {
     /// Writes under the next revision, if anything changes; answers the revision that then stands.
     fn apply(&mut self, writes: Vec<Write>) -> Revision {
         let revision = Revision(self.revision.0 + 1);
-        let changes: Vec<Change> = writes.into_iter().filter_map(|w| self.write(w, revision)).collect();
+        let changes: Vec<Change> = writes.into_iter().flat_map(|w| self.write(w, revision)).collect();
         if !changes.is_empty() {
             self.revision = revision;
             self.hub.publish(changes);
@@ -229,11 +229,32 @@ impl MemoryCore {
         self.revision
     }
 
-    fn write(&mut self, write: Write, revision: Revision) -> Option<Change> {
-        let (key, value, lease) = match write {
-            Write::Put { key, value, lease } => (key, Some(value), lease),
-            Write::Delete { key } => (key, None, None),
-        };
+    fn write(&mut self, write: Write, revision: Revision) -> Vec<Change> {
+        match write {
+            Write::Put { key, value, lease } => self.set(key, Some(value), lease, revision).into_iter().collect(),
+            Write::Delete { key } => self.set(key, None, None, revision).into_iter().collect(),
+            Write::DeletePrefix { prefix } => self
+                .keys_below(&prefix)
+                .into_iter()
+                .filter_map(|key| self.set(key, None, None, revision))
+                .collect(),
+        }
+    }
+
+    fn keys_below(&self, prefix: &str) -> Vec<String> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let keys = self.keys.range::<str, _>(from).map(|(key, _)| key);
+        keys.take_while(|key| key.starts_with(prefix)).cloned().collect()
+    }
+
+    /// Sets or removes one key; `None` if nothing changed.
+    fn set(
+        &mut self,
+        key: String,
+        value: Option<Vec<u8>>,
+        lease: Option<LeaseId>,
+        revision: Revision,
+    ) -> Option<Change> {
         let before = self.keys.remove(&key);
         if let Some(old) = before.as_ref().and_then(|b| b.lease)
             && let Some(lease) = self.leases.get_mut(&old.0)
@@ -316,11 +337,6 @@ impl MemoryStore {
             }),
         }
     }
-
-    /// Forgets the changes up to and including `revision`, as an engine does by itself in time.
-    pub fn compact(&self, revision: Revision) {
-        self.shared.core().compact(revision);
-    }
 }
 
 impl Drop for MemoryStore {
@@ -368,6 +384,11 @@ impl Store for MemoryStore {
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
         legal::prefix(prefix)?;
         Ok(self.shared.core().hub.watch(prefix, after))
+    }
+
+    async fn compact(&self, before: Revision) -> Result<(), StoreError> {
+        self.shared.core().compact(before);
+        Ok(())
     }
 
     async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError> {

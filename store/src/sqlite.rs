@@ -116,11 +116,6 @@ impl SqliteStore {
         })
     }
 
-    /// Forgets the changes up to and including `revision`, as the engine does by itself in time.
-    pub fn compact(&self, revision: Revision) {
-        self.shared.hub().compact(revision);
-    }
-
     /// How many times the disk was waited for since the store was opened: with many writers far
     /// fewer than transactions.
     #[must_use]
@@ -188,6 +183,11 @@ impl Store for SqliteStore {
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
         legal::prefix(prefix)?;
         Ok(self.shared.hub().watch(prefix, after))
+    }
+
+    async fn compact(&self, before: Revision) -> Result<(), StoreError> {
+        self.shared.hub().compact(before);
+        Ok(())
     }
 
     async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError> {

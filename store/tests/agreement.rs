@@ -38,6 +38,7 @@ fn write() -> impl Strategy<Value = Write> {
         3 => (key(), prop::collection::vec(any::<u8>(), 0..4), prop::option::weighted(0.3, lease()))
             .prop_map(|(key, value, lease)| Write::Put { key, value, lease }),
         1 => key().prop_map(|key| Write::Delete { key }),
+        1 => key().prop_map(|prefix| Write::DeletePrefix { prefix }),
     ]
 }
 

@@ -6,11 +6,8 @@ mod memory {
     use store::memory::MemoryStore;
 
     fn fresh() -> Fixture {
-        let store = Arc::new(MemoryStore::new());
-        let compacting = Arc::downgrade(&store);
         Fixture {
-            store,
-            compact: Box::new(move |revision| compacting.upgrade().expect("still open").compact(revision)),
+            store: Arc::new(MemoryStore::new()),
             keep: Box::new(()),
         }
     }
@@ -25,11 +22,8 @@ mod sqlite {
 
     fn fresh() -> Fixture {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Arc::new(SqliteStore::open(folder.path()).expect("it opens"));
-        let compacting = Arc::downgrade(&store);
         Fixture {
-            store,
-            compact: Box::new(move |revision| compacting.upgrade().expect("still open").compact(revision)),
+            store: Arc::new(SqliteStore::open(folder.path()).expect("it opens")),
             keep: Box::new(folder),
         }
     }

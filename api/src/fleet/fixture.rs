@@ -234,6 +234,11 @@ impl Store for Flaky {
         self.inner.watch(prefix, after).await
     }
 
+    async fn compact(&self, before: Revision) -> Result<(), StoreError> {
+        self.check()?;
+        self.inner.compact(before).await
+    }
+
     async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError> {
         self.check()?;
         let lease = self.inner.lease_grant(ttl_ms).await?;

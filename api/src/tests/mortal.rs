@@ -64,6 +64,9 @@ impl Store for Mortal {
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
         self.inner.watch(prefix, after).await
     }
+    async fn compact(&self, before: Revision) -> Result<(), StoreError> {
+        self.inner.compact(before).await
+    }
     async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError> {
         self.inner.lease_grant(ttl_ms).await
     }
@@ -114,6 +117,9 @@ impl Store for Absent {
     }
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
         self.here()?.watch(prefix, after).await
+    }
+    async fn compact(&self, before: Revision) -> Result<(), StoreError> {
+        self.here()?.compact(before).await
     }
     async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError> {
         self.here()?.lease_grant(ttl_ms).await

@@ -140,6 +140,11 @@ impl Store for Path {
         Ok(watch)
     }
 
+    async fn compact(&self, before: Revision) -> Result<(), StoreError> {
+        self.pass()?;
+        self.store.compact(before).await
+    }
+
     async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError> {
         self.pass()?;
         self.store.lease_grant(ttl_ms).await

@@ -1,7 +1,9 @@
 //! Guards, atomicity, batches, limits.
 
 use super::{Fixture, applied, puts, refused, value};
-use crate::live::{BATCH_MAX, Commit, Expect, Guard, KEY_MAX, Revision, StoreError, TXN_BYTES_MAX, TXN_OPS_MAX, Txn};
+use crate::live::{
+    BATCH_MAX, Commit, Expect, Guard, KEY_MAX, LEASE_TTL_MAX_MS, Revision, StoreError, TXN_BYTES_MAX, TXN_OPS_MAX, Txn,
+};
 
 /// Each kind of guard against an absent key, a key at the expected revision and one at another.
 pub async fn every_kind_of_guard(fixture: Fixture) {
@@ -279,4 +281,109 @@ pub async fn one_of_many_writers_wins_each_round(fixture: Fixture) {
         assert_eq!(value(&*fixture.store, "lock").await, Some(format!("{round}/{writer}")));
         expect = Expect::Revision(revision);
     }
+}
+
+/// Exactly the keys that begin with it, under whatever lease, each told in order of keys.
+pub async fn a_removed_prefix_takes_its_keys_and_no_others(fixture: Fixture) {
+    let store = &*fixture.store;
+    let lease = store.lease_grant(LEASE_TTL_MAX_MS).await.expect("the store answers");
+    let keys = ["run", "run/", "run/b", "run/a/x", "run/\u{10ffff}x", "run0"];
+    let written = applied(
+        store,
+        puts(&keys.map(|k| (k, "1"))).put_bytes("run/leased", Vec::new(), Some(lease)),
+    )
+    .await;
+    let mut watch = store.watch("", written).await.expect("the store answers");
+    refused(store, Txn::new().delete_prefix("run/").expect("run", Expect::Absent)).await;
+    let txn = puts(&[("z", "1")]).delete_prefix("run/").delete_prefix("nothing/");
+    let revision = applied(store, txn.expect("run/b", Expect::Present)).await;
+    let changes = super::next_changes(&mut watch).await;
+    let expected = [
+        "z=1",
+        "run/ gone",
+        "run/a/x gone",
+        "run/b gone",
+        "run/leased gone",
+        "run/\u{10ffff}x gone",
+    ];
+    assert_eq!(super::shown(&changes), expected);
+    assert!(changes.iter().all(|c| c.revision == revision), "{changes:?}");
+    let page = store.range("", None, 10).await.expect("the store answers");
+    let left: Vec<&str> = page.entries.iter().map(|e| e.key.as_str()).collect();
+    assert_eq!(left, ["run", "run0", "z"]);
+    applied(store, puts(&[("run/leased", "2")])).await;
+    store.lease_revoke(lease).await.expect("the store answers");
+    assert_eq!(
+        value(store, "run/leased").await.as_deref(),
+        Some("2"),
+        "it left its lease"
+    );
+}
+
+/// However many keys there are: a run of a thousand steps goes in one transaction.
+pub async fn a_removed_prefix_is_one_operation(fixture: Fixture) {
+    let store = &*fixture.store;
+    let keys = 10 * TXN_OPS_MAX;
+    for first in (0..keys).step_by(TXN_OPS_MAX) {
+        let many = (first..first + TXN_OPS_MAX).fold(Txn::new(), |t, n| {
+            t.put_bytes(format!("run/1/step/{n:04}"), vec![0; 100], None)
+        });
+        applied(store, many).await;
+    }
+    let from = store.range("", None, 1).await.expect("the store answers").revision;
+    let mut watch = store.watch("run/", from).await.expect("the store answers");
+    let full = (1..TXN_OPS_MAX).fold(Txn::new().delete_prefix("run/1/"), |t, n| {
+        t.put_bytes(format!("o/{n}"), Vec::new(), None)
+    });
+    let revision = applied(store, full).await;
+    let changes = super::next_changes(&mut watch).await;
+    assert_eq!((changes.len(), changes[0].revision), (keys, revision));
+    assert!(changes.is_sorted_by(|a, b| a.key < b.key) && changes.iter().all(|c| c.value.is_none()));
+    let page = store.range("run/", None, 1).await.expect("the store answers");
+    assert_eq!((page.entries, page.more), (vec![], false));
+}
+
+/// What may not be written twice or guarded by another may not lie below a removed prefix either.
+pub async fn a_removed_prefix_counts_as_writing_below_it(fixture: Fixture) {
+    let store = &*fixture.store;
+    applied(store, puts(&[("a/1", "1")])).await;
+    let removes = |prefix: &str| Txn::new().delete_prefix(prefix);
+    let cases = [
+        ("an empty prefix", vec![removes("")]),
+        ("a long prefix", vec![removes(&"a".repeat(KEY_MAX + 1))]),
+        ("a put below", vec![removes("a/").put_bytes("a/1", Vec::new(), None)]),
+        ("the prefix as a key", vec![removes("a/").delete("a/")]),
+        ("a prefix below", vec![removes("a/").delete_prefix("a/b")]),
+        ("the prefix twice", vec![removes("a/").delete_prefix("a/")]),
+        ("another one's put", vec![puts(&[("a/1", "2")]), removes("a/")]),
+        ("another one's prefix", vec![removes("a"), removes("a/")]),
+        (
+            "another one's guard",
+            vec![Txn::new().expect("a/1", Expect::Present), removes("a/")],
+        ),
+        (
+            "another one's guard of the prefix",
+            vec![removes("a/"), Txn::new().expect("a/", Expect::Absent)],
+        ),
+    ];
+    for (what, txns) in cases {
+        let answer = store.commit_batch(Vec::new(), txns).await;
+        assert!(matches!(answer, Err(StoreError::Illegal(_))), "{what}: {answer:?}");
+        assert_eq!(value(store, "a/1").await.as_deref(), Some("1"), "{what}");
+    }
+    let legal = vec![
+        removes("a/")
+            .expect("a/1", Expect::Present)
+            .delete("a")
+            .delete_prefix("a0"),
+        puts(&[("b", "1")])
+            .expect("a.", Expect::Absent)
+            .expect("a1", Expect::Absent),
+    ];
+    let commits = store
+        .commit_batch(vec![guard("a/1", Expect::Present)], legal)
+        .await
+        .expect("it is legal");
+    assert!(commits.iter().all(Commit::is_applied), "{commits:?}");
+    assert_eq!(value(store, "a/1").await, None);
 }

@@ -99,6 +99,21 @@ pub(super) fn key_of(bytes: Vec<u8>) -> Result<String, rusqlite::Error> {
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(e)))
 }
 
+/// The keys that begin with a prefix, in order.
+pub(super) fn keys_below(connection: &Connection, prefix: &str) -> Result<Vec<String>, rusqlite::Error> {
+    let mut select = connection.prepare_cached("SELECT key FROM kv WHERE key >= ?1 ORDER BY key")?;
+    let mut rows = select.query([prefix.as_bytes()])?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = key_of(row.get(0)?)?;
+        if !key.starts_with(prefix) {
+            break;
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
 /// One page, with the revision at which it was read.
 pub(super) fn range(
     connection: &mut Connection,

@@ -1,7 +1,7 @@
 //! The one thread that writes: takes what waits, applies it in one SQLite transaction, answers all.
 
 use super::Shared;
-use super::reader::{entry, key_of, revision_at};
+use super::reader::{self, entry, key_of, revision_at};
 use super::schema::{self, State};
 use crate::legal::write_bytes;
 use crate::live::{Change, Commit, Guard, LeaseId, Revision, StoreError, Txn, Write};
@@ -302,7 +302,7 @@ impl Open<'_> {
     fn missing_lease<'w>(&self, writes: impl Iterator<Item = &'w Write>) -> Option<LeaseId> {
         let mut named = writes.filter_map(|w| match w {
             Write::Put { lease, .. } => *lease,
-            Write::Delete { .. } => None,
+            Write::Delete { .. } | Write::DeletePrefix { .. } => None,
         });
         let leases = self.shared.leases();
         named.find(|lease| self.revoked.contains(lease) || !leases.is_alive(*lease))
@@ -343,8 +343,9 @@ impl Open<'_> {
         Ok(self.revision)
     }
 
-    fn write(&self, write: &Write, revision: Revision) -> Result<Option<Change>, rusqlite::Error> {
+    fn write(&self, write: &Write, revision: Revision) -> Result<Vec<Change>, rusqlite::Error> {
         let (changed, value) = match write {
+            Write::DeletePrefix { prefix } => return self.delete_prefix(prefix, revision),
             Write::Put { key, value, lease } => {
                 let put = "INSERT INTO kv (key, value, mod_revision, lease) VALUES (?1, ?2, ?3, ?4)
                            ON CONFLICT (key) DO UPDATE SET value = ?2, mod_revision = ?3, lease = ?4";
@@ -365,7 +366,21 @@ impl Open<'_> {
             value,
             revision,
         };
-        Ok((changed > 0).then_some(change))
+        Ok(if changed > 0 { vec![change] } else { Vec::new() })
+    }
+
+    fn delete_prefix(&self, prefix: &str, revision: Revision) -> Result<Vec<Change>, rusqlite::Error> {
+        let mut delete = self.connection.prepare_cached("DELETE FROM kv WHERE key = ?1")?;
+        let mut changes = Vec::new();
+        for key in reader::keys_below(self.connection, prefix)? {
+            delete.execute([key.as_bytes()])?;
+            changes.push(Change {
+                key,
+                value: None,
+                revision,
+            });
+        }
+        Ok(changes)
     }
 
     /// Removes a lease and its keys in one revision; nothing if it is not there.
