@@ -1,10 +1,12 @@
 # The commands of this tree. `make demo` shows the main job, `make test` runs what CI runs.
 .POSIX:
-.PHONY: help setup build release demo demo-stop test test-all lint deny clean
+.PHONY: help setup build release demo demo-stop cluster cluster-stop test test-all lint deny clean
 
 help:
 	@echo 'make demo [FAIL=1]  push a small C project to a BuildFlow of your own and follow its run (root)'
 	@echo 'make demo-stop      stop that BuildFlow and remove what it made'
+	@echo 'make cluster        three etcd members, three servers, three agents, S3, PostgreSQL on one machine (root)'
+	@echo 'make cluster-stop   stop that cluster and remove what it made'
 	@echo 'make test           lint, build and every test that CI runs (root for the container tests)'
 	@echo 'make test-all       make test and the longer runs'
 	@echo 'make release        build optimised programs to install: target/release/'
@@ -28,6 +30,15 @@ demo:
 
 demo-stop:
 	@scripts/demo stop
+
+cluster:
+	@scripts/setup cluster
+	cargo build -p buildflow -p buildflow-shim
+	@scripts/base-image .cluster/images/base
+	@scripts/cluster up
+
+cluster-stop:
+	@scripts/cluster down
 
 lint:
 	cargo fmt --all --check
