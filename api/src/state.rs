@@ -10,8 +10,8 @@ use crate::logs::{Feeds, Limits, LogHub, LogMetrics};
 use crate::metrics::Metrics;
 use crate::view::View;
 use std::sync::Arc;
-use store::{BlobStore, Store};
-use tokio::sync::Semaphore;
+use store::{BlobStore, Revision, Store};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What an operator sets about the interface.
@@ -21,6 +21,9 @@ pub struct ApiConfig {
     pub server_name: String,
     /// Where people reach this server, without a trailing `/`: the beginning of every `web_url`.
     pub web_url: String,
+    /// Where the other servers reach this one, e.g. `https://10.0.0.1:7420`, without a trailing
+    /// `/`; empty when it stands alone.
+    pub advertise: String,
     /// How long the server believes in a node without a renewal, milliseconds.
     pub node_lease_ms: u64,
 }
@@ -37,6 +40,10 @@ pub struct Deps {
     pub sources: Arc<dyn Sources>,
     /// Answers why a step has no node yet.
     pub explain: Arc<dyn Explain>,
+    /// The revision of this server's own election key while it leads (`SchedulerHandle::leading`).
+    pub leading: watch::Receiver<Option<Revision>>,
+    /// Asks the other servers: trusts their certificates, shows our own.
+    pub peers: reqwest::Client,
     /// Ends everything that this server has started.
     pub shutdown: CancellationToken,
 }

@@ -89,11 +89,14 @@ pub(crate) async fn serve(
         blobs,
         sources: Arc::new(mirrors),
         explain: Arc::new(Explaining::new(scheduler.clone())),
+        leading: scheduler.leading(),
+        peers: reqwest::Client::new(),
         shutdown: shutdown.clone(),
     };
     let config = ApiConfig {
         server_name: file.name.clone(),
         web_url,
+        advertise: String::new(),
         node_lease_ms: NODE_LEASE_MS,
     };
     let api = Api::new(config, deps);

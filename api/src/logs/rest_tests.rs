@@ -38,11 +38,14 @@ impl World {
             blobs: Arc::new(FolderBlobs::open(folder.path().join("blobs")).unwrap()),
             sources: Arc::new(mirrors.unwrap()),
             explain: Arc::new(NoExplain),
+            leading: tokio::sync::watch::channel(None).1,
+            peers: reqwest::Client::new(),
             shutdown: CancellationToken::new(),
         };
         let config = ApiConfig {
             server_name: "s1".to_owned(),
             web_url: "http://x".to_owned(),
+            advertise: String::new(),
             node_lease_ms: 20_000,
         };
         let server = Server::new(config, deps);

@@ -215,11 +215,14 @@ impl Stage {
             blobs: Arc::new(FolderBlobs::open(at("blobs")).unwrap()),
             sources: sources.clone(),
             explain: oracle.clone(),
+            leading: tokio::sync::watch::channel(None).1,
+            peers: reqwest::Client::new(),
             shutdown: CancellationToken::new(),
         };
         let config = ApiConfig {
             server_name: "one".to_owned(),
             web_url: "http://ci.example".to_owned(),
+            advertise: String::new(),
             node_lease_ms: 20_000,
         };
         let name = TeamName::new("default").unwrap();

@@ -141,6 +141,12 @@ impl SchedulerHandle {
         self.standing.borrow().is_some()
     }
 
+    /// The revision of this server's own election key while it holds it.
+    #[must_use]
+    pub fn leading(&self) -> watch::Receiver<Option<Revision>> {
+        self.standing.clone()
+    }
+
     /// Why the step with this ordinal is where it is, or why not yet; `None` when it is not known
     /// here, or this server is busy rebuilding its view. Every server can answer, also one that
     /// does not lead.
