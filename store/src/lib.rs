@@ -11,9 +11,11 @@ pub mod folder;
 mod legal;
 pub mod live;
 pub mod memory;
+pub mod signed;
 pub mod sqlite;
+pub mod whole;
 
-pub use blob::{BlobEntry, BlobError, BlobName, BlobStore};
+pub use blob::{BlobEntry, BlobError, BlobName, BlobPage, BlobReader, BlobStore, Digest, PutTerms, SignedUrl};
 pub use folder::FolderBlobs;
 pub use live::{
     Change, Commit, Entry, Expect, Guard, LeaseId, Page, Revision, Store, StoreError, Txn, Watch, WatchEvent, Write,

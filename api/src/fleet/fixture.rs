@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::blob::{BlobEntry, BlobError, BlobName, BlobStore};
+use store::blob::{BlobError, BlobName, BlobPage, BlobReader, BlobStore, Bytes, Digest, PutTerms, SignedUrl};
+use store::signed::OwnUrls;
 use store::memory::MemoryStore;
 use store::{Commit, Entry, FolderBlobs, Guard, LeaseId, Page, Revision, Store, StoreError, Txn, Watch, WatchEvent};
 use tokio::sync::mpsc;
@@ -309,8 +310,34 @@ impl BlobStore for FlakyBlobs {
         self.inner.get_range(name, offset, len).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<BlobEntry>, BlobError> {
-        self.inner.list(prefix).await
+    async fn put_stream(
+        &self,
+        name: &BlobName,
+        length: u64,
+        sha256: Option<Digest>,
+        bytes: Bytes,
+    ) -> Result<Digest, BlobError> {
+        self.inner.put_stream(name, length, sha256, bytes).await
+    }
+
+    async fn get_stream(&self, name: &BlobName, offset: u64) -> Result<BlobReader, BlobError> {
+        self.inner.get_stream(name, offset).await
+    }
+
+    async fn list_page(&self, prefix: &str, after: Option<&BlobName>, limit: usize) -> Result<BlobPage, BlobError> {
+        self.inner.list_page(prefix, after, limit).await
+    }
+
+    async fn sign_get(&self, name: &BlobName, valid_for: Duration) -> Result<SignedUrl, BlobError> {
+        self.inner.sign_get(name, valid_for).await
+    }
+
+    async fn sign_put(&self, name: &BlobName, terms: PutTerms, valid_for: Duration) -> Result<SignedUrl, BlobError> {
+        self.inner.sign_put(name, terms, valid_for).await
+    }
+
+    fn own_urls(&self) -> Option<&OwnUrls> {
+        self.inner.own_urls()
     }
 
     async fn delete(&self, name: &BlobName) -> Result<(), BlobError> {
