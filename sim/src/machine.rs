@@ -364,7 +364,7 @@ impl World {
                 self.learned(which, delay, &alloc, event);
             }
             Effect::AbortPrepare => self.learned(which, soon, &alloc, prepare_failed(StartFailure::Image, "aborted")),
-            Effect::Kill(Kill::Cancelled | Kill::Disowned) => self.kill(which, &alloc),
+            Effect::Kill(Kill::Cancelled | Kill::Drained | Kill::Disowned) => self.kill(which, &alloc),
             Effect::CloseLog { .. } => self.learned(which, soon, &alloc, Told::LogClosed { bytes: 9 }),
             Effect::ShipLog => {
                 let delay = self.rng.random_range(1..2_000);
@@ -536,5 +536,6 @@ fn prepare_failed(cause: StartFailure, message: &str) -> node_agent::Event {
         cause,
         message: message.to_owned(),
         phases: Vec::new(),
+        lasting: false,
     }
 }

@@ -66,6 +66,8 @@ pub enum Event {
         message: String,
         /// What was done.
         phases: Vec<Phase>,
+        /// The next try would fail the same way.
+        lasting: bool,
     },
     /// The first instruction has run.
     Launched {
@@ -115,6 +117,11 @@ pub enum Event {
     Connected,
     /// It broke.
     Disconnected,
+    /// The node's lease stands, or has ended: whether anything may be launched.
+    Lease {
+        /// True: it stands.
+        valid: bool,
+    },
     /// Sandbox and folders are removed.
     Cleaned,
     /// The entry is removed from the journal.
@@ -128,6 +135,8 @@ pub enum Event {
 pub enum Kill {
     /// Its run was cancelled.
     Cancelled,
+    /// Its node is drained and the drain's deadline has passed.
+    Drained,
     /// The allocation does not stand any more.
     Disowned,
 }
@@ -240,6 +249,8 @@ pub struct Life {
     /// A server said in this life of the agent that the order stands: nothing is begun on the word
     /// of an old journal alone.
     confirmed: bool,
+    /// The node's lease stands.
+    may_launch: bool,
     doing: Doing,
     phases: Vec<Phase>,
     killed: bool,
@@ -264,6 +275,7 @@ impl Life {
             boot_id: boot_id.into(),
             claim: Claim::Wanted,
             confirmed: true,
+            may_launch: true,
             doing: Doing::Idle,
             phases: Vec::new(),
             killed: false,
@@ -276,6 +288,16 @@ impl Life {
             log_complete: false,
             gone: false,
         }
+    }
+
+    /// An order that must not be begun (again): it ends as lost, with this reason. A server that
+    /// still lists it learns so; to all others it is nothing.
+    #[must_use]
+    pub(crate) fn refused(order: Order, boot_id: impl Into<String>, message: &str, now_ms: u64) -> Self {
+        let mut life = Self::ordered(order, boot_id);
+        let message = message.to_owned();
+        life.doing = life.closing(None, now_ms, Outcome::Lost { message });
+        life
     }
 
     /// An allocation of the journal after the agent was started anew, with what was found of its
@@ -433,6 +455,7 @@ impl Life {
                 self.connected = false;
                 self.sent = None;
             }
+            Event::Lease { valid } => self.may_launch = valid,
             Event::Tick => self.expire(now_ms),
             Event::Cleaned | Event::EntryRemoved => self.removed(&event),
             Event::Prepared { .. }
@@ -454,17 +477,22 @@ impl Life {
                 self.phases = phases;
                 Doing::Ready
             }
-            (Doing::Preparing { .. }, Event::PrepareFailed { cause, message, phases }) => {
+            (
+                Doing::Preparing { .. },
+                Event::PrepareFailed {
+                    cause,
+                    message,
+                    phases,
+                    lasting,
+                },
+            ) => {
                 self.phases = phases;
-                self.closing(
-                    None,
-                    now_ms,
-                    Outcome::StartFailed {
-                        cause,
-                        message,
-                        lasting: false,
-                    },
-                )
+                let outcome = Outcome::StartFailed {
+                    cause,
+                    message,
+                    lasting,
+                };
+                self.closing(None, now_ms, outcome)
             }
             (Doing::Launching, Event::Launched { started_ms, phase }) => {
                 self.phases.extend(phase);
@@ -603,12 +631,16 @@ impl Life {
             Doing::Ready => self.launch(now_ms, out),
             Doing::Running { .. } if (forgotten || stopped) && !self.killed => {
                 self.killed = true;
-                out.push(Effect::Kill(if forgotten { Kill::Disowned } else { Kill::Cancelled }));
+                out.push(Effect::Kill(match self.order.stop {
+                    Some(Stop::Cancelled) if !forgotten => Kill::Cancelled,
+                    Some(Stop::Drained) if !forgotten => Kill::Drained,
+                    Some(_) | None => Kill::Disowned,
+                }));
                 true
             }
             Doing::Closing { end, asked } if !*asked => {
                 *asked = true;
-                let line = Some(format!("buildflow: the step {}", end.outcome.sentence()));
+                let line = Some(last_line(&end.outcome, self.order.stop));
                 out.push(Effect::CloseLog { line });
                 true
             }
@@ -671,7 +703,7 @@ impl Life {
             self.doing = self.closing(None, now_ms, Outcome::Cancelled);
             return true;
         }
-        if self.journal.durable.is_none() {
+        if self.journal.durable.is_none() || !self.may_launch {
             return false;
         }
         self.doing = Doing::Launching;
@@ -792,6 +824,16 @@ impl Life {
         let (state, at_ms) = self.sent?;
         let waiting = self.claim == Claim::Wanted && self.acked.is_none_or(|acked| acked < state);
         waiting.then_some(at_ms)
+    }
+}
+
+/// What is written to the log of an attempt that was ended before it began.
+fn last_line(outcome: &Outcome, stop: Option<Stop>) -> String {
+    match (outcome, stop) {
+        (Outcome::Cancelled, Some(Stop::Drained)) => {
+            "buildflow: the step was taken from its node, which is drained".to_owned()
+        }
+        _ => format!("buildflow: the step {}", outcome.sentence()),
     }
 }
 

@@ -1,12 +1,14 @@
 //! All allocations of a node and what a server says about them.
 //!
-//! Two rules hold here because no single life can see them: an order older than one that is held
-//! for the same step is refused, and an attempt does not begin before the earlier attempt of its
-//! step is gone from this node.
+//! Three rules hold here because no single life can see them: an order older than one that is held
+//! for the same step is refused, an attempt does not begin before the earlier attempt of its step is
+//! gone from this node, and one that has ended here is never begun again, whatever a late list says.
 //!
-//! Not here: the wire, and what happens to one allocation ([`Life`]).
+//! Not here: the wire, what happens to one allocation ([`Life`]), and until when the node has its
+//! lease ([`crate::Lease`]).
 
 use crate::entry::Entry;
+use crate::fences::Fences;
 use crate::life::{Effect, Event, Found, Life};
 use crate::order::Order;
 use model::{AllocId, ObservedState, RunId};
@@ -34,10 +36,17 @@ pub struct Node {
     lives: BTreeMap<AllocId, Life>,
     /// Orders whose step has an earlier attempt that is not gone yet.
     waiting: BTreeMap<AllocId, Order>,
+    /// What has ended here and is held no more.
+    ended: Fences,
+    may_launch: bool,
 }
 
+/// Why an order is not begun that has ended here before.
+const ENDED_BEFORE: &str = "this attempt had ended on its node before and was not wanted any more";
+
 impl Node {
-    /// A node that holds nothing, in this boot.
+    /// A node that holds nothing, in this boot. It may launch until [`Node::on_lease`] says
+    /// otherwise: whoever keeps a lease says so first.
     #[must_use]
     pub fn new(boot_id: impl Into<String>) -> Self {
         Self {
@@ -45,15 +54,21 @@ impl Node {
             connected: false,
             lives: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            ended: Fences::default(),
+            may_launch: true,
         }
+    }
+
+    /// An allocation that has ended here, as an earlier agent knew. Before any other event, the
+    /// latest last.
+    pub fn remember(&mut self, ended: &AllocId) {
+        self.ended.remember(ended);
     }
 
     /// Takes up an allocation of the journal. Before any other event.
     pub fn readopt(&mut self, entry: Entry, found: Found, now_ms: u64) -> Vec<Act> {
         let life = Life::readopt(entry, &self.boot_id, found, now_ms);
-        let alloc = life.alloc().clone();
-        self.lives.insert(alloc.clone(), life);
-        self.on(&alloc, Event::Tick, now_ms)
+        self.hold(life, now_ms)
     }
 
     /// Every allocation that is held, in order of ids.
@@ -100,6 +115,10 @@ impl Node {
         if self.is_stale(&order) {
             return Vec::new();
         }
+        if self.ended.of_step(&order.alloc) == Some(order.fence) {
+            let life = Life::refused(order, self.boot_id.clone(), ENDED_BEFORE, now_ms);
+            return self.hold(life, now_ms);
+        }
         // Not stale, so those of its step are earlier attempts, of which none began.
         self.waiting.retain(|_, other| !same_step(other, &order));
         self.waiting.insert(order.alloc.clone(), order);
@@ -111,6 +130,7 @@ impl Node {
     /// The server wants nothing more of an allocation.
     pub fn on_forget(&mut self, alloc: &AllocId, now_ms: u64) -> Vec<Act> {
         self.waiting.remove(alloc);
+        self.ended.remember(alloc);
         self.on(alloc, Event::Forget, now_ms)
     }
 
@@ -129,6 +149,15 @@ impl Node {
     pub fn on_disconnected(&mut self, now_ms: u64) -> Vec<Act> {
         self.connected = false;
         self.on_all(&Event::Disconnected, now_ms)
+    }
+
+    /// The lease stands, or has ended. While it does not stand nothing is launched; all else goes on.
+    /// To be told before any other event whenever it has changed.
+    pub fn on_lease(&mut self, valid: bool, now_ms: u64) -> Vec<Act> {
+        if std::mem::replace(&mut self.may_launch, valid) == valid {
+            return Vec::new();
+        }
+        self.on_all(&Event::Lease { valid }, now_ms)
     }
 
     /// Time went by: due at [`Node::deadline_ms`] at the latest.
@@ -162,6 +191,7 @@ impl Node {
         let mut acts = acts_of(alloc, effects);
         if removed {
             self.lives.remove(alloc);
+            self.ended.remember(alloc);
         }
         if !self.waiting.is_empty() {
             acts.extend(self.start_waiting(now_ms));
@@ -176,11 +206,15 @@ impl Node {
             .collect()
     }
 
-    /// A later attempt of the same step is held: this order is a late one.
+    /// A later attempt of the same step is held or has ended here: this order is a late one.
     fn is_stale(&self, order: &Order) -> bool {
         let held = self.lives.values().map(Life::order).chain(self.waiting.values());
-        held.filter(|other| same_step(other, order))
-            .any(|other| other.fence > order.fence)
+        let later_held = (held.filter(|other| same_step(other, order))).any(|other| other.fence > order.fence);
+        later_held
+            || self
+                .ended
+                .of_step(&order.alloc)
+                .is_some_and(|fence| fence > order.fence)
     }
 
     /// An earlier attempt of a step that is ordered again does not stand any more.
@@ -211,12 +245,22 @@ impl Node {
             let Some(order) = self.waiting.remove(&alloc) else {
                 continue;
             };
-            let mut life = Life::ordered(order, self.boot_id.clone());
-            let first = if self.connected { Event::Connected } else { Event::Tick };
-            acts.extend(acts_of(&alloc, life.on(first, now_ms)));
-            self.lives.insert(alloc, life);
+            acts.extend(self.hold(Life::ordered(order, self.boot_id.clone()), now_ms));
         }
         acts
+    }
+
+    /// Takes a new life in and tells it how things stand.
+    fn hold(&mut self, mut life: Life, now_ms: u64) -> Vec<Act> {
+        let alloc = life.alloc().clone();
+        let valid = self.may_launch;
+        let first = if self.connected { Event::Connected } else { Event::Tick };
+        let mut effects = Vec::new();
+        for event in [Event::Lease { valid }, first] {
+            effects.extend(life.on(event, now_ms));
+        }
+        self.lives.insert(alloc.clone(), life);
+        acts_of(&alloc, effects)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::journal::{Journal, Read};
 use crate::logs::{self, Shipment, Tails};
 use crate::material::{Keep, Material, Stores};
 use crate::metrics::AgentMetrics;
-use crate::outcome::{CANCELLED, DISOWNED};
+use crate::outcome::{CANCELLED, DISOWNED, DRAINED};
 use crate::prepare::{Prepared, Preparer, layers_of};
 use crate::sandboxes::Sandboxes;
 use crate::session::{FromSession, Out, Servers};
@@ -571,12 +571,14 @@ impl Agent {
                         cause: failure.cause,
                         message: failure.message,
                         phases,
+                        lasting: failure.lasting,
                     }),
                 },
                 () = abort.cancelled() => Told::Event(Event::PrepareFailed {
                     cause: StartFailure::Sandbox,
                     message: "it was stopped before it began".to_owned(),
                     phases: Vec::new(),
+                    lasting: false,
                 }),
             };
             let _ = tell.send((alloc, told)).await;
@@ -629,6 +631,7 @@ impl Agent {
     fn kill(&mut self, alloc: AllocId, kill: Kill) {
         let reason = match kill {
             Kill::Cancelled => CANCELLED,
+            Kill::Drained => DRAINED,
             Kill::Disowned => DISOWNED,
         };
         let sandboxes = self.sandboxes.clone();

@@ -42,6 +42,8 @@ pub struct MaterialFailure {
     pub cause: StartFailure,
     /// What went wrong and how to mend it.
     pub message: String,
+    /// The next try would fail the same way, here and elsewhere.
+    pub lasting: bool,
 }
 
 /// Where material comes from. Methods may be called concurrently; dropping a future gives up.
@@ -107,23 +109,137 @@ fn image_failure(e: &ImageError) -> MaterialFailure {
     MaterialFailure {
         cause,
         message: e.to_string(),
+        lasting: image_stays_away(e),
+    }
+}
+
+/// Whether nothing but another image, name or setting helps.
+fn image_stays_away(e: &ImageError) -> bool {
+    match e {
+        ImageError::IllegalReference { .. }
+        | ImageError::NotFound { .. }
+        // Registries say so of names that do not exist as well.
+        | ImageError::Unauthorised { .. }
+        | ImageError::DigestMismatch { .. }
+        | ImageError::Hostile { .. }
+        | ImageError::TooLarge { .. }
+        | ImageError::Malformed { .. }
+        | ImageError::NoPlatform { .. } => true,
+        ImageError::Unreachable { .. } | ImageError::DiskFull { .. } | ImageError::Io { .. } => false,
     }
 }
 
 fn checkout_failure(e: &CheckoutError) -> MaterialFailure {
-    let cause = match e {
-        CheckoutError::DiskFull { .. } => StartFailure::Disk,
-        CheckoutError::Git(e) if is_disk_full(e) => StartFailure::Disk,
-        CheckoutError::Git(_) | CheckoutError::IllegalFolder { .. } | CheckoutError::Io { .. } => {
-            StartFailure::Checkout
-        }
+    let (cause, lasting) = match e {
+        CheckoutError::DiskFull { .. } => (StartFailure::Disk, false),
+        CheckoutError::Git(e) if is_disk_full(e) => (StartFailure::Disk, false),
+        CheckoutError::Git(e) => (StartFailure::Checkout, commit_stays_away(e)),
+        CheckoutError::IllegalFolder { .. } => (StartFailure::Checkout, true),
+        CheckoutError::Io { .. } => (StartFailure::Checkout, false),
     };
     MaterialFailure {
         cause,
         message: e.to_string(),
+        lasting,
+    }
+}
+
+/// Whether nothing but a push or another address, ref or limit helps.
+fn commit_stays_away(e: &GitError) -> bool {
+    match e {
+        GitError::IllegalAddress(_)
+        | GitError::IllegalRef { .. }
+        | GitError::IllegalCommit { .. }
+        | GitError::IllegalPath { .. }
+        | GitError::NoSuchRef { .. }
+        | GitError::NoSuchCommit { .. }
+        | GitError::NoSuchFile { .. }
+        | GitError::TooLarge { .. } => true,
+        GitError::Unreachable { .. }
+        | GitError::TimedOut { .. }
+        | GitError::DiskFull { .. }
+        | GitError::RootInUse { .. }
+        | GitError::NoGit { .. }
+        | GitError::Failed { .. }
+        | GitError::Io { .. } => false,
     }
 }
 
 fn is_disk_full(e: &GitError) -> bool {
     matches!(e, GitError::DiskFull { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_would_fail_again_is_lasting() {
+        let image = || "registry.example/app:1".to_owned();
+        let why = || "404".to_owned();
+        let lasting = [
+            ImageError::IllegalReference {
+                reference: image(),
+                why: why(),
+            },
+            ImageError::NotFound {
+                image: image(),
+                why: why(),
+            },
+            ImageError::DigestMismatch {
+                image: image(),
+                what: "the manifest".to_owned(),
+                expected: "sha256:1".to_owned(),
+                found: "sha256:2".to_owned(),
+            },
+            ImageError::Malformed {
+                image: image(),
+                why: why(),
+            },
+        ];
+        let passing = [
+            ImageError::Unreachable {
+                image: image(),
+                why: "503".to_owned(),
+            },
+            ImageError::DiskFull {
+                image: image(),
+                path: PathBuf::from("/x"),
+            },
+            ImageError::Io {
+                path: PathBuf::from("/x"),
+                why: "EIO".to_owned(),
+            },
+        ];
+        for (errors, expected) in [(&lasting[..], true), (&passing[..], false)] {
+            for error in errors {
+                assert_eq!(image_failure(error).lasting, expected, "{error}");
+            }
+        }
+        assert_eq!(image_failure(&passing[1]).cause, StartFailure::Disk);
+        let commit = GitError::NoSuchCommit {
+            repository: image(),
+            commit: "0".repeat(40),
+        };
+        let away = GitError::Unreachable {
+            repository: image(),
+            said: "refused".to_owned(),
+        };
+        let full = GitError::DiskFull {
+            path: PathBuf::from("/x"),
+        };
+        for (error, cause, expected) in [
+            (commit, StartFailure::Checkout, true),
+            (away, StartFailure::Checkout, false),
+            (full, StartFailure::Disk, false),
+        ] {
+            let failure = checkout_failure(&CheckoutError::Git(std::sync::Arc::new(error)));
+            assert_eq!(
+                (failure.cause, failure.lasting),
+                (cause, expected),
+                "{}",
+                failure.message
+            );
+        }
+    }
 }

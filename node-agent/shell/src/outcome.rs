@@ -9,6 +9,10 @@ use node_agent::Event;
 /// The word that is handed to the launcher when a run was cancelled.
 pub(crate) const CANCELLED: &str = "cancelled";
 
+/// The word for a step that is taken from a drained node. Its outcome is a cancelled one too: the
+/// leader, who asked for it, knows why.
+pub(crate) const DRAINED: &str = "drained";
+
 /// The word for an allocation that does not stand any more.
 pub(crate) const DISOWNED: &str = "disowned";
 

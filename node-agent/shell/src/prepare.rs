@@ -192,7 +192,11 @@ fn phase(name: &str, ms: u64, bytes: u64) -> Phase {
 }
 
 fn failure(cause: StartFailure, message: String) -> MaterialFailure {
-    MaterialFailure { cause, message }
+    MaterialFailure {
+        cause,
+        message,
+        lasting: cause == StartFailure::Spec,
+    }
 }
 
 fn folder_failure(folder: &Path, e: &io::Error) -> MaterialFailure {

@@ -18,6 +18,7 @@ fn word(effect: &Effect) -> String {
         Effect::AbortPrepare => "abort".to_owned(),
         Effect::Launch => "launch".to_owned(),
         Effect::Kill(Kill::Cancelled) => "kill cancelled".to_owned(),
+        Effect::Kill(Kill::Drained) => "kill drained".to_owned(),
         Effect::Kill(Kill::Disowned) => "kill disowned".to_owned(),
         Effect::CloseLog { line } => format!("close log: {}", line.as_deref().unwrap_or("")),
         Effect::ShipLog => "ship".to_owned(),
@@ -195,6 +196,7 @@ fn a_failure_before_the_launch_is_a_line_in_the_log_and_an_end() {
         cause: StartFailure::Image,
         message: "no such image".to_owned(),
         phases: Vec::new(),
+        lasting: false,
     };
     check(
         fresh(),
@@ -262,6 +264,7 @@ fn a_stop_ends_it_wherever_it_is() {
         cause: StartFailure::Sandbox,
         message: "stopped".to_owned(),
         phases: Vec::new(),
+        lasting: false,
     };
     let cancelled = "close log: buildflow: the step was cancelled";
     // Before anything.

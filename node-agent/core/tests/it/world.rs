@@ -171,6 +171,7 @@ impl World {
                     cause: StartFailure::Image,
                     message: String::new(),
                     phases: Vec::new(),
+                    lasting: false,
                 },
             )),
             Deed::Launch(alloc) => {

@@ -43,7 +43,11 @@ impl FakeMaterial {
 
 fn failure(cause: StartFailure, message: &str) -> MaterialFailure {
     let message = message.to_owned();
-    MaterialFailure { cause, message }
+    MaterialFailure {
+        cause,
+        message,
+        lasting: cause == StartFailure::Image,
+    }
 }
 
 #[async_trait]

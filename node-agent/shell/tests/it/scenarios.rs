@@ -124,10 +124,15 @@ async fn what_cannot_be_prepared_is_a_line_in_the_log_and_a_cause() {
         let image = image.to_owned();
         node.server.order(&order_of(step, 1, &StepDef { image, ..def() }));
         let ended = node.server.reported(&alloc(step, 1), ObservedState::Ended).await;
-        let Some(Outcome::StartFailed { cause, message, .. }) = ended.outcome else {
+        let Some(Outcome::StartFailed {
+            cause,
+            message,
+            lasting,
+        }) = ended.outcome
+        else {
             panic!("{:?}", ended.outcome);
         };
-        assert_eq!(cause, expected);
+        assert_eq!((cause, lasting), (expected, expected == StartFailure::Image));
         let log = String::from_utf8(node.server.whole_log(&alloc(step, 1)).await).unwrap();
         assert_eq!(log, format!("buildflow: the step could not start: {message}\n"));
         assert!(message.contains(part), "{message}");
