@@ -4,7 +4,7 @@
 //! Not here: whether an action is wise ([`crate::plan`]), what it does to the view
 //! ([`crate::settle`]), and the store's own types: the shell maps a [`Change`] onto them one to one.
 
-use model::{AllocId, Allocation, Fence, NodeId, RunId, StepRecord, StepStatus, key};
+use model::{AllocId, Allocation, Eligibility, Fence, NodeId, RunId, StepRecord, StepStatus, key};
 use std::sync::Arc;
 
 /// What a guard demands of a key.
@@ -50,6 +50,13 @@ impl Change {
         self
     }
 
+    fn guard_eligibility(self, node: &NodeId, seen: Option<u64>) -> Self {
+        match seen {
+            Some(revision) => self.guard(key::eligibility(node), Expect::Revision(revision)),
+            None => self,
+        }
+    }
+
     fn put<R: model::Record>(mut self, key: String, record: &R) -> Self {
         let value = model::encode(record);
         self.writes.push(Write::Put { key, value });
@@ -87,6 +94,13 @@ impl StepWrite {
     fn key(&self) -> String {
         key::step(&self.run, self.step)
     }
+
+    /// The attempt is over with this write: the step has ended or goes back to the queue, and the
+    /// attempt's order and report go in the same transaction.
+    #[must_use]
+    pub fn ends_attempt(&self) -> bool {
+        !matches!(self.record.status, StepStatus::Assigned | StepStatus::Running)
+    }
 }
 
 /// An allocation's key as it was seen.
@@ -98,6 +112,17 @@ pub struct SeenAlloc {
     pub alloc: AllocId,
     /// What its key held.
     pub seen: Expect,
+}
+
+/// What the keys of a lost node held when it was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenNode {
+    /// Its record: a registration since then keeps its orders.
+    pub record: Expect,
+    /// Its session, absent or not connected.
+    pub session: Expect,
+    /// Its eligibility, when that says that it is gone.
+    pub eligibility: Option<u64>,
 }
 
 /// A proposal of the scheduler.
@@ -112,6 +137,18 @@ pub enum Action {
         /// The revision of the report.
         observed_revision: u64,
     },
+    /// The attempt is given up with its node: the step goes back to the queue or ends, and the
+    /// order goes with what was reported of it.
+    Lose {
+        /// The step's new record.
+        write: StepWrite,
+        /// The order.
+        alloc: SeenAlloc,
+        /// What the key of the report held.
+        observed: Expect,
+        /// The node.
+        node: SeenNode,
+    },
     /// A step that can never start gets its final status: skipped, or cancelled with its run.
     End(StepWrite),
     /// An attempt is told to end early.
@@ -120,6 +157,21 @@ pub enum Action {
         alloc: Box<Allocation>,
         /// The revision of the order.
         seen: u64,
+        /// The revision of the node's eligibility, when a drain is the reason.
+        eligibility: Option<u64>,
+    },
+    /// What is wanted of a node is written down, and the request removed.
+    Attend {
+        /// The request's id.
+        id: String,
+        /// The revision of the request.
+        seen: u64,
+        /// Which node.
+        node: NodeId,
+        /// What the key of its eligibility held.
+        eligibility: Expect,
+        /// What it will hold; `None`: nothing, the node takes steps.
+        next: Option<Box<Eligibility>>,
     },
     /// A step gets an allocation.
     Place {
@@ -132,14 +184,14 @@ pub enum Action {
         /// The revision of the node's session.
         session_revision: u64,
     },
-    /// A request has been carried out, or its run does not exist.
+    /// A request has been carried out, or what it is about does not exist.
     DropRequest {
         /// Its id.
         id: String,
         /// The revision of the request.
         seen: u64,
-        /// The run that must not exist.
-        absent_run: Option<RunId>,
+        /// The key that must not exist: the run's or node's.
+        absent: Option<String>,
     },
     /// An order or a report that no step stands behind is removed.
     Clean {
@@ -147,8 +199,8 @@ pub enum Action {
         run: RunId,
         /// Its ordinal.
         step: usize,
-        /// What the step's key held.
-        step_seen: Expect,
+        /// What the step's key held; `None`: the whole run is gone.
+        step_seen: Option<Expect>,
         /// The order to remove.
         alloc: Option<SeenAlloc>,
         /// The report to remove.
@@ -175,16 +227,46 @@ impl Action {
                     .guard(alloc_key.clone(), alloc.seen)
                     .guard(observed_key.clone(), Expect::Revision(*observed_revision))
                     .put(write.key(), &write.record);
-                if write.record.status.is_terminal() {
+                if write.ends_attempt() {
                     change.delete(alloc_key).delete(observed_key)
                 } else {
                     change
                 }
             }
+            Self::Lose {
+                write,
+                alloc,
+                observed,
+                node,
+            } => lose(change, write, alloc, *observed, node),
             Self::End(write) => change.guard(write.key(), write.seen).put(write.key(), &write.record),
-            Self::Stop { alloc, seen } => {
+            Self::Stop {
+                alloc,
+                seen,
+                eligibility,
+            } => {
                 let key = key::alloc(&alloc.node, &alloc.id);
-                change.guard(key.clone(), Expect::Revision(*seen)).put(key, &**alloc)
+                change
+                    .guard(key.clone(), Expect::Revision(*seen))
+                    .guard_eligibility(&alloc.node, *eligibility)
+                    .put(key, &**alloc)
+            }
+            Self::Attend {
+                id,
+                seen,
+                node,
+                eligibility,
+                next,
+            } => {
+                let (request, key) = (key::request(id), key::eligibility(node));
+                let change = change
+                    .guard(request.clone(), Expect::Revision(*seen))
+                    .guard(key.clone(), *eligibility)
+                    .delete(request);
+                match next {
+                    Some(next) => change.put(key, &**next),
+                    None => change.delete(key),
+                }
             }
             Self::Place {
                 write,
@@ -197,11 +279,11 @@ impl Action {
                 .guard(key::session(&alloc.node), Expect::Revision(*session_revision))
                 .put(write.key(), &write.record)
                 .put(key::alloc(&alloc.node, &alloc.id), &**alloc),
-            Self::DropRequest { id, seen, absent_run } => {
+            Self::DropRequest { id, seen, absent } => {
                 let key = key::request(id);
                 let change = change.guard(key.clone(), Expect::Revision(*seen)).delete(key);
-                match absent_run {
-                    Some(run) => change.guard(key::run(run), Expect::Absent),
+                match absent {
+                    Some(key) => change.guard(key.clone(), Expect::Absent),
                     None => change,
                 }
             }
@@ -212,11 +294,13 @@ impl Action {
                 alloc,
                 observed,
                 ..
-            } => clean(
-                change.guard(key::step(run, *step), *step_seen),
-                alloc.as_ref(),
-                observed.as_ref(),
-            ),
+            } => {
+                let guarded = match step_seen {
+                    Some(seen) => change.guard(key::step(run, *step), *seen),
+                    None => change.guard(key::run(run), Expect::Absent),
+                };
+                clean(guarded, alloc.as_ref(), observed.as_ref())
+            }
         }
     }
 
@@ -224,11 +308,31 @@ impl Action {
     #[must_use]
     pub fn step(&self) -> Option<(&RunId, usize)> {
         match self {
-            Self::Fold { write, .. } | Self::End(write) | Self::Place { write, .. } => Some((&write.run, write.step)),
+            Self::Fold { write, .. } | Self::Lose { write, .. } | Self::End(write) | Self::Place { write, .. } => {
+                Some((&write.run, write.step))
+            }
             Self::Stop { alloc, .. } => Some((&alloc.run, alloc.step)),
             Self::Clean { run, step, .. } => Some((run, *step)),
-            Self::DropRequest { .. } => None,
+            Self::Attend { .. } | Self::DropRequest { .. } => None,
         }
+    }
+}
+
+fn lose(change: Change, write: &StepWrite, alloc: &SeenAlloc, observed: Expect, node: &SeenNode) -> Change {
+    let (alloc_key, observed_key) = (key::alloc(&alloc.node, &alloc.alloc), key::observed(&alloc.alloc));
+    let change = change
+        .guard(write.key(), write.seen)
+        .guard(alloc_key.clone(), alloc.seen)
+        .guard(observed_key.clone(), observed)
+        .guard(key::node(&alloc.node), node.record)
+        .guard(key::session(&alloc.node), node.session)
+        .guard_eligibility(&alloc.node, node.eligibility)
+        .put(write.key(), &write.record)
+        .delete(alloc_key);
+    if observed == Expect::Absent {
+        change
+    } else {
+        change.delete(observed_key)
     }
 }
 
@@ -303,7 +407,7 @@ pub enum Refusal {
     /// The report was written or removed since.
     #[error("the report of allocation {0} has changed")]
     ReportChanged(AllocId),
-    /// The node registered anew or lost its session.
+    /// The node registered anew, came back, lost its session, or something else is wanted of it.
     #[error("node {0} has changed")]
     NodeChanged(NodeId),
     /// The node no longer has the room.

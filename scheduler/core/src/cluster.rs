@@ -13,11 +13,12 @@ use crate::node::{Grant, Nodes};
 use crate::queue::{Queue, Shares};
 use crate::run::{LiveRun, Run};
 use crate::slot::{Held, Slot};
+use crate::watchfulness::Watchfulness;
 use crate::{MALFORMED_MAX, TOMBSTONES_MAX};
 use model::key::{self, RunKey};
 use model::{
-    AllocId, Allocation, ClusterVersion, DefChunk, NodeId, NodeRecord, Observed, Record, Request, RequestKind,
-    RunHeader, RunId, SessionRecord, StepRecord, StepStatus, TeamName,
+    AllocId, Allocation, ClusterVersion, DefChunk, Eligibility, NodeId, NodeRecord, Observed, Record, Request,
+    RequestKind, RunHeader, RunId, SessionRecord, StepRecord, StepStatus, TeamName,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -68,6 +69,14 @@ pub struct Cluster {
     pub(crate) requests: BTreeMap<String, Slot<Request>>,
     /// Runs that are to be cancelled, by the requests that say so.
     pub(crate) cancels: BTreeMap<RunId, BTreeSet<String>>,
+    /// Requests about nodes, by age.
+    pub(crate) node_requests: BTreeSet<(u64, String)>,
+    /// Steps that wait for their next attempt, by the time when they may have it.
+    pub(crate) waiting: BTreeSet<(u64, Arc<RunId>, usize)>,
+    /// The latest wall-clock time that was told.
+    pub(crate) wall_ms: u64,
+    /// What is known of nodes that may be lost or are drained.
+    pub(crate) watchfulness: Watchfulness,
     pub(crate) queue: Queue,
     pub(crate) shares: Shares,
     /// Runs of which something has changed since the last refresh.
@@ -79,12 +88,14 @@ pub struct Cluster {
     pub(crate) in_flight: BTreeMap<Ticket, InFlight>,
     pub(crate) busy_allocs: BTreeSet<AllocId>,
     pub(crate) busy_requests: BTreeSet<String>,
+    /// Nodes whose eligibility is about to be written.
+    pub(crate) busy_nodes: BTreeSet<NodeId>,
     pub(crate) last_ticket: u64,
     /// All orders were read at this revision: an older one that was not among them is gone, although
     /// a watch that lags behind may still tell of it.
     orders_read: u64,
-    /// How many of the runs have finished.
-    finished_runs: usize,
+    /// How many of the runs have finished or are gone.
+    passed_runs: usize,
     malformed: BTreeMap<String, String>,
     tombstones: VecDeque<(String, u64)>,
 }
@@ -198,6 +209,11 @@ impl Cluster {
             let (held, fault) = read(value, |s: &SessionRecord| s.node == id);
             return Some((self.on_session(&id, held, revision), fault));
         }
+        if let Some(node) = key.strip_prefix(key::ELIGIBILITIES) {
+            let id = node_id(node)?;
+            let (held, fault) = read(value, |e: &Eligibility| e.node == id);
+            return Some((self.on_eligibility(&id, held, revision), fault));
+        }
         if let Some(id) = key.strip_prefix(key::REQUESTS) {
             let (held, fault) = read(value, |_: &Request| true);
             return Some((self.on_request(id, held, revision), fault));
@@ -230,13 +246,42 @@ impl Cluster {
         Some((taken, fault))
     }
 
-    fn live(&mut self, run: &RunId) -> Option<&mut LiveRun> {
-        if !self.runs.contains_key(run) {
-            self.runs.insert(Arc::new(run.clone()), Run::Live(Box::default()));
+    /// The run in its live form, for a change of one of its keys; `None` when the change says
+    /// nothing, because the run has finished, or is gone since then.
+    fn touched<T>(&mut self, run: &RunId, held: &Held<T>, revision: u64) -> Option<&mut LiveRun> {
+        match self.runs.get(run) {
+            Some(Run::Live(_)) => {}
+            Some(Run::Finished(_)) => return None,
+            Some(Run::Gone(at)) if matches!(held, Held::Absent) || revision <= *at => return None,
+            // It is put back under its old id.
+            Some(Run::Gone(at)) => {
+                let live = LiveRun::after_removal(*at);
+                self.set_run(run, Run::Live(Box::new(live)));
+            }
+            None => self.set_run(run, Run::Live(Box::default())),
         }
         match self.runs.get_mut(run)? {
             Run::Live(live) => Some(live),
-            Run::Finished(_) => None,
+            Run::Finished(_) | Run::Gone(_) => None,
+        }
+    }
+
+    fn set_run(&mut self, id: &RunId, run: Run) {
+        let passed = |run: &Run| usize::from(!matches!(run, Run::Live(_)));
+        let after = passed(&run);
+        let before = match self.runs.get_mut(id) {
+            Some(there) => passed(&std::mem::replace(there, run)),
+            None => {
+                self.runs.insert(Arc::new(id.clone()), run);
+                0
+            }
+        };
+        self.passed_runs = self.passed_runs + after - before;
+    }
+
+    fn remove_run(&mut self, id: &RunId) {
+        if let Some(run) = self.runs.remove(id) {
+            self.passed_runs -= usize::from(!matches!(run, Run::Live(_)));
         }
     }
 
@@ -244,7 +289,7 @@ impl Cluster {
     #[must_use]
     pub fn wants_chunk(&self, run: &RunId) -> bool {
         match self.runs.get(run) {
-            None => true,
+            None | Some(Run::Gone(_)) => true,
             Some(Run::Live(live)) => live.definition == crate::run::Definition::Incomplete,
             Some(Run::Finished(_)) => false,
         }
@@ -256,37 +301,66 @@ impl Cluster {
         }
     }
 
-    /// A run's header came or went.
+    /// A run's header came or went. Without it there is no run: what else is known of it is
+    /// dropped, and what comes later of its other keys says nothing.
     pub(crate) fn on_header(&mut self, run: &RunId, held: Held<RunHeader>, revision: u64) -> bool {
-        if let Some(Run::Finished(finished)) = self.runs.get(run) {
-            if held != Held::Absent || revision <= finished.header_revision {
-                return false;
-            }
-            self.runs.insert(Arc::new(run.clone()), Run::Live(Box::default()));
-            self.finished_runs -= 1;
+        let known_at = match self.runs.get(run) {
+            Some(Run::Live(live)) => live.header.revision(),
+            Some(Run::Finished(finished)) => finished.header_revision,
+            Some(Run::Gone(at)) => *at,
+            None => 0,
+        };
+        if revision <= known_at {
+            return false;
         }
-        let taken = self.live(run).is_some_and(|live| live.take_header(held, revision));
+        if held == Held::Absent {
+            self.drop_run(run, revision);
+            return true;
+        }
+        let taken = self
+            .touched(run, &held, revision)
+            .is_some_and(|live| live.take_header(held, revision));
         if taken {
             self.charge_allocs_of(run);
-            self.mark_run(run);
+            self.on_definition(run);
         }
         taken
+    }
+
+    fn drop_run(&mut self, run: &RunId, revision: u64) {
+        if let Some((id, _)) = self.runs.get_key_value(run) {
+            let id = Arc::clone(id);
+            self.dequeue_all(&id);
+        }
+        self.set_run(run, Run::Gone(revision));
+        self.changed_runs.remove(run);
+        self.mark_allocs(&format!("{run}-"));
+    }
+
+    /// The run's definition may be known by now, and with it what its reports mean.
+    fn on_definition(&mut self, run: &RunId) {
+        self.mark_run(run);
+        if matches!(self.runs.get(run), Some(Run::Live(live)) if live.def().is_some()) {
+            self.mark_allocs(&format!("{run}-"));
+        }
     }
 
     /// A chunk of a run's definition came or went.
     pub(crate) fn on_def_chunk(&mut self, run: &RunId, chunk: usize, held: Held<DefChunk>, revision: u64) -> bool {
         let taken = self
-            .live(run)
+            .touched(run, &held, revision)
             .is_some_and(|live| live.take_chunk(chunk, held, revision));
         if taken {
-            self.mark_run(run);
+            self.on_definition(run);
         }
         taken
     }
 
     /// A step's record came or went.
     pub(crate) fn on_step(&mut self, run: &RunId, step: usize, held: Held<StepRecord>, revision: u64) -> bool {
-        let taken = self.live(run).is_some_and(|live| live.take_step(step, held, revision));
+        let taken = self
+            .touched(run, &held, revision)
+            .is_some_and(|live| live.take_step(step, held, revision));
         if taken {
             self.mark_run(run);
             self.mark_allocs(&format!("{run}-{step}-"));
@@ -296,12 +370,30 @@ impl Cluster {
 
     /// A node registered or was removed.
     pub(crate) fn on_node(&mut self, node: &NodeId, held: Held<NodeRecord>, revision: u64) -> bool {
-        self.nodes.take_record(node, held, revision)
+        let taken = self.nodes.take_record(node, held, revision);
+        if taken {
+            self.watchfulness.mark(node);
+        }
+        taken
     }
 
     /// A node's stream came or went.
     pub(crate) fn on_session(&mut self, node: &NodeId, held: Held<SessionRecord>, revision: u64) -> bool {
-        self.nodes.take_session(node, held, revision)
+        let taken = self.nodes.take_session(node, held, revision);
+        if taken {
+            self.watchfulness.mark(node);
+        }
+        taken
+    }
+
+    /// What is wanted of a node came, changed or went.
+    pub(crate) fn on_eligibility(&mut self, node: &NodeId, held: Held<Eligibility>, revision: u64) -> bool {
+        let taken = self.nodes.take_eligibility(node, held, revision);
+        if taken {
+            let eligibility = self.nodes.get(node).and_then(|n| n.eligibility.get());
+            self.watchfulness.wanted(node, eligibility);
+        }
+        taken
     }
 
     /// An order came, changed or went.
@@ -321,12 +413,14 @@ impl Cluster {
         let new = state.slot.get().map(|a| (Grant::one(&a.resources), a.run.clone()));
         if let Held::Present(old) = old {
             self.nodes.drop_used(&old.node, &Grant::one(&old.resources));
+            self.watchfulness.removed(&old.node, id);
             if let Some(team) = &old_team {
                 self.shares.subtract(team, &old.resources);
             }
         }
         if let Some((grant, run)) = new {
             self.nodes.add_used(node, &grant);
+            self.watchfulness.added(node, id);
             self.charge(id, &run);
         }
         self.changed_allocs.insert(id.clone());
@@ -353,25 +447,35 @@ impl Cluster {
         let Some(old) = slot.take(held, revision) else {
             return false;
         };
-        let new = slot.get().map(|r| r.what.clone());
-        if let Held::Present(Request {
-            what: RequestKind::Cancel { run },
-            ..
-        }) = old
-        {
-            if let Some(ids) = self.cancels.get_mut(&run) {
-                ids.remove(id);
-                if ids.is_empty() {
-                    self.cancels.remove(&run);
-                }
-            }
-            self.mark_run(&run);
+        let new = slot.get().map(|r| (r.what.clone(), r.created_ms));
+        if let Held::Present(old) = old {
+            self.forget_request(id, &old);
         }
-        if let Some(RequestKind::Cancel { run }) = new {
-            self.mark_run(&run);
-            self.cancels.entry(run).or_default().insert(id.to_owned());
+        match new {
+            Some((RequestKind::Cancel { run }, _)) => {
+                self.mark_run(&run);
+                self.cancels.entry(run).or_default().insert(id.to_owned());
+            }
+            Some((_, created_ms)) => {
+                self.node_requests.insert((created_ms, id.to_owned()));
+            }
+            None => {}
         }
         true
+    }
+
+    fn forget_request(&mut self, id: &str, old: &Request) {
+        let RequestKind::Cancel { run } = &old.what else {
+            self.node_requests.remove(&(old.created_ms, id.to_owned()));
+            return;
+        };
+        if let Some(ids) = self.cancels.get_mut(run) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.cancels.remove(run);
+            }
+        }
+        self.mark_run(run);
     }
 
     /// The cluster's format and epoch came.
@@ -382,7 +486,7 @@ impl Cluster {
     fn team_of(&self, run: &RunId) -> Option<&TeamName> {
         match self.runs.get(run)? {
             Run::Live(live) => Some(&live.header.get()?.team),
-            Run::Finished(_) => None,
+            Run::Finished(_) | Run::Gone(_) => None,
         }
     }
 
@@ -447,15 +551,27 @@ impl Cluster {
             if self.requests.get(id).is_some_and(|s| is_gone(s, revision)) {
                 self.requests.remove(id);
             }
-        } else if let Some(RunKey::Header(run)) = key::parse_run(key) {
-            if matches!(self.runs.get(&run), Some(Run::Live(live)) if is_gone(&live.header, revision)) {
-                self.dequeue_all(&run);
-                self.runs.remove(&run);
+        } else if let Some(run) = key::parse_run(key) {
+            self.forget_run(run, revision);
+        } else {
+            let of_nodes = [key::NODES, key::SESSIONS, key::ELIGIBILITIES];
+            let node = of_nodes.iter().find_map(|prefix| key.strip_prefix(prefix));
+            if let Some(node) = node.and_then(node_id) {
+                self.nodes.forget(&node);
             }
-        } else if let Some(node) = key.strip_prefix(key::NODES).or_else(|| key.strip_prefix(key::SESSIONS))
-            && let Some(node) = node_id(node)
-        {
-            self.nodes.forget(&node);
+        }
+    }
+
+    fn forget_run(&mut self, key: RunKey, revision: u64) {
+        let (RunKey::Header(run) | RunKey::Def(run, _) | RunKey::Step(run, _)) = &key;
+        let nothing_left = match (self.runs.get_mut(run), &key) {
+            (Some(Run::Gone(at)), RunKey::Header(_)) => *at == revision,
+            (Some(Run::Live(live)), RunKey::Def(_, chunk)) => live.forget_chunk(*chunk, revision),
+            (Some(Run::Live(live)), RunKey::Step(_, step)) => live.forget_step(*step, revision),
+            _ => false,
+        };
+        if nothing_left {
+            self.remove_run(run);
         }
     }
 
@@ -469,8 +585,20 @@ impl Cluster {
         }
     }
 
+    /// [`Cluster::refresh`] at this time: steps whose pause is over wait for a node now.
+    pub(crate) fn refresh_at(&mut self, now_ms: u64) {
+        self.wall_ms = self.wall_ms.max(now_ms);
+        while let Some((_, run, _)) = self.waiting.first().filter(|(at, ..)| *at <= self.wall_ms) {
+            let run = Arc::clone(run);
+            self.waiting.pop_first();
+            self.changed_runs.insert(run);
+        }
+        self.refresh();
+    }
+
     fn refresh_run(&mut self, id: &Arc<RunId>) {
         let cancelled = self.cancels.contains_key(&**id);
+        let wall_ms = self.wall_ms;
         let Some(Run::Live(run)) = self.runs.get_mut(id) else {
             return;
         };
@@ -479,7 +607,13 @@ impl Cluster {
             .map(|(def, _)| pipeline::progress::Progress::of(def, &run.records));
         let open = run.header.get().is_some() && !cancelled && run.damage().is_none();
         let ready = progress.iter().filter(|_| open).flat_map(|p| p.ready().iter().copied());
-        let wanted: BTreeSet<usize> = ready.filter(|step| !run.busy.contains(step)).collect();
+        let free = ready.filter(|step| !run.busy.contains(step));
+        let (later, wanted): (BTreeSet<usize>, BTreeSet<usize>) = free.partition(|step| run.pauses(*step, wall_ms));
+        for step in &later {
+            if let Some(at) = run.retry_at_ms(*step) {
+                self.waiting.insert((at, Arc::clone(id), *step));
+            }
+        }
         let doomed = open && progress.as_ref().is_some_and(|p| !p.skips().is_empty());
         run.progress = progress;
         let before = std::mem::replace(&mut run.queued, wanted.clone());
@@ -497,19 +631,23 @@ impl Cluster {
             self.doomed_runs.remove(id);
         }
         if let Some(finished) = run.finished() {
-            self.runs.insert(Arc::clone(id), Run::Finished(finished));
-            self.finished_runs += 1;
+            self.set_run(id, Run::Finished(finished));
             self.mark_allocs(&format!("{id}-"));
         }
     }
 
-    fn dequeue_all(&mut self, id: &RunId) {
-        let waiting = self.queue.iter().filter(|(_, _, age)| *age.run == *id);
-        let waiting: Vec<_> = waiting.map(|(t, s, a)| (t.clone(), Arc::clone(s), a.clone())).collect();
-        for (team, shape, age) in waiting {
-            self.queue.remove(&team, &shape, &age);
-        }
+    /// Takes all steps of a run out of the queue.
+    fn dequeue_all(&mut self, id: &Arc<RunId>) {
         self.doomed_runs.remove(id);
+        let Some(Run::Live(run)) = self.runs.get_mut(id) else {
+            return;
+        };
+        let queued = std::mem::take(&mut run.queued);
+        if let (Some((_, shapes)), Some(header)) = (run.def(), run.header.get()) {
+            for step in queued {
+                self.queue.remove(&header.team, &shapes[step], &run.age(id, step));
+            }
+        }
     }
 
     /// What the step's key holds, as far as the view knows.
@@ -520,7 +658,7 @@ impl Cluster {
                 Some(ended) => Expect::Revision(ended.revision),
                 None => Expect::Absent,
             },
-            None => Expect::Absent,
+            Some(Run::Gone(_)) | None => Expect::Absent,
         }
     }
 
@@ -545,7 +683,7 @@ impl Cluster {
     /// How many runs have not finished.
     #[must_use]
     pub fn live_runs(&self) -> usize {
-        self.runs.len() - self.finished_runs
+        self.runs.len() - self.passed_runs
     }
 
     /// The status of a step; `None` when the run is not known, or not well enough. Readiness is as
@@ -555,6 +693,7 @@ impl Cluster {
         match self.runs.get(run)? {
             Run::Live(live) => live.status(step),
             Run::Finished(finished) => finished.steps.get(step).map(|s| s.status),
+            Run::Gone(_) => None,
         }
     }
 }

@@ -185,7 +185,7 @@ impl Cluster {
     /// Why the step is where it is, or why not yet; `None` for a run or step that is not known.
     /// For a step of a finished run the shell reads the record: see [`Explanation::of_ended`].
     pub fn explain(&mut self, run: &RunId, step: usize, now_ms: u64) -> Option<Explanation> {
-        self.refresh();
+        self.refresh_at(now_ms);
         let live = match self.runs.get(run)? {
             Run::Live(live) => live,
             Run::Finished(finished) => {
@@ -193,6 +193,7 @@ impl Cluster {
                 let sentence = format!("it has ended: {}", status.as_str());
                 return Some(Explanation::new(run, step, "", status, Verdict::Ended, sentence));
             }
+            Run::Gone(_) => return None,
         };
         let header = live.header.get()?;
         if step >= header.steps {

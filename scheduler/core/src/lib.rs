@@ -14,7 +14,9 @@ mod cluster;
 mod explain;
 mod fit;
 mod fold;
+mod lost;
 mod node;
+mod pause;
 mod plan;
 mod queue;
 mod run;
@@ -22,14 +24,19 @@ mod sanity;
 mod settle;
 mod shape;
 mod slot;
+mod wanted;
+mod watchfulness;
 
 pub use action::{
-    Action, Change, Expect, Plan, Proposal, Refusal, Refused, SeenAlloc, StepWrite, Ticket, Transition, Verified, Write,
+    Action, Change, Expect, Plan, Proposal, Refusal, Refused, SeenAlloc, SeenNode, StepWrite, Ticket, Transition,
+    Verified, Write,
 };
 pub use cluster::{Cluster, Malformed, Taken};
 pub use explain::{CANDIDATES_MAX, Candidate, Explanation, NodeCounts, Verdict};
-pub use fold::{Folded, fold};
+pub use fold::{Folded, Policy, fold, lose};
+pub use pause::RETRY_PAUSE_MAX_MS;
 pub use sanity::Breach;
+pub use watchfulness::LeaseTimes;
 
 /// The most actions of one plan: what one batch of the store may hold. The rest follows in the
 /// next plan at once ([`Plan::more`]).

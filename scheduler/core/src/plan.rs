@@ -15,22 +15,29 @@ use crate::node::{Grant, Wish};
 use crate::queue::{Line, Turn};
 use crate::run::{LiveRun, Run};
 use crate::{PLAN_ACTIONS_MAX, STORE_FORMAT, UNKNOWN_RUN_WAIT_MS};
-use model::{AllocId, Allocation, Fence, RunId, StepRecord, StepStatus, Stop};
+use model::{AllocId, Allocation, Fence, NodeId, Outcome, RunId, StepRecord, StepStatus, Stop, key};
 use std::sync::Arc;
 
 impl Cluster {
     /// What is to be done now. Everything in the plan is reserved until its ticket is given to
     /// [`Cluster::confirm`] or [`Cluster::refuse`].
     pub fn plan(&mut self, now_ms: u64) -> Plan {
-        self.refresh();
+        self.refresh_at(now_ms);
         let mut plan = Plan::default();
         if !self.may_write() {
             return plan;
         }
         self.plan_reports(&mut plan, now_ms);
+        let wishes = self.plan_node_requests(&mut plan, now_ms);
+        self.plan_lost(&mut plan, now_ms);
         self.plan_cancels(&mut plan, now_ms);
+        self.plan_drains(&mut plan, now_ms);
         self.plan_skips(&mut plan, now_ms);
-        self.plan_placements(&mut plan, now_ms);
+        if wishes {
+            plan.more = true;
+        } else {
+            self.plan_placements(&mut plan, now_ms);
+        }
         plan
     }
 
@@ -40,7 +47,7 @@ impl Cluster {
     }
 
     /// Adds a proposal and holds what it touches; false when the plan is full.
-    fn propose(&mut self, plan: &mut Plan, action: Action) -> bool {
+    pub(crate) fn propose(&mut self, plan: &mut Plan, action: Action) -> bool {
         if plan.proposals.len() >= PLAN_ACTIONS_MAX {
             plan.more = true;
             return false;
@@ -84,9 +91,10 @@ impl Cluster {
                 let ended = finished.steps.get(step)?;
                 (fence <= ended.fence).then(|| self.clean(id, "its run has finished"))?
             }
+            Run::Gone(_) => self.clean(id, "its run has been archived or removed"),
             Run::Live(run) => {
                 let record = run.records.get(&step).filter(|_| !run.busy.contains(&step))?;
-                if record.alloc.as_ref() == Some(id) && !record.status.is_terminal() {
+                if record.alloc.as_ref() == Some(id) && is_active(record.status) {
                     return self.fold_or_clean(id, run, step, record, now_ms);
                 }
                 // Under a later fence, the step's own record is on its way.
@@ -111,13 +119,14 @@ impl Cluster {
             return Some(Action::Clean {
                 run: alloc.run.clone(),
                 step,
-                step_seen: self.step_expect(&alloc.run, step),
+                step_seen: Some(self.step_expect(&alloc.run, step)),
                 alloc: None,
                 observed: Some((id.clone(), report_slot.revision())),
                 reason: "the report carries another fence than its order",
             });
         }
-        let Folded::Changed(next) = fold(record, alloc, report, now_ms) else {
+        let policy = self.policy(&alloc.run, run, alloc)?;
+        let Folded::Changed(next) = fold(record, alloc, policy, report, now_ms) else {
             return None;
         };
         Some(Action::Fold {
@@ -127,7 +136,7 @@ impl Cluster {
         })
     }
 
-    fn seen_alloc(&self, id: &AllocId) -> Option<SeenAlloc> {
+    pub(crate) fn seen_alloc(&self, id: &AllocId) -> Option<SeenAlloc> {
         let slot = &self.allocs.get(id)?.slot;
         Some(SeenAlloc {
             node: slot.get()?.node.clone(),
@@ -144,8 +153,9 @@ impl Cluster {
         if alloc.is_none() && observed.is_none() {
             return None;
         }
+        let gone = matches!(self.runs.get(&run), Some(Run::Gone(_)));
         Some(Action::Clean {
-            step_seen: self.step_expect(&run, step),
+            step_seen: (!gone).then(|| self.step_expect(&run, step)),
             run,
             step,
             alloc,
@@ -154,7 +164,14 @@ impl Cluster {
         })
     }
 
-    fn step_write(&self, id: &RunId, run: &LiveRun, step: usize, from: StepStatus, record: StepRecord) -> StepWrite {
+    pub(crate) fn step_write(
+        &self,
+        id: &RunId,
+        run: &LiveRun,
+        step: usize,
+        from: StepStatus,
+        record: StepRecord,
+    ) -> StepWrite {
         let name = run.def().and_then(|(def, _)| def.steps.get(step));
         StepWrite {
             run: id.clone(),
@@ -185,9 +202,9 @@ impl Cluster {
             Some(Run::Live(run)) if run.header.get().is_some() => run,
             Some(Run::Finished(_)) => return self.drop_requests(id, |_| true, None),
             Some(Run::Live(run)) if run.header.is_malformed() => return Vec::new(),
-            Some(Run::Live(_)) | None => {
+            Some(Run::Live(_) | Run::Gone(_)) | None => {
                 let waited = |created: u64| now_ms.saturating_sub(created) > UNKNOWN_RUN_WAIT_MS;
-                return self.drop_requests(id, waited, Some(id));
+                return self.drop_requests(id, waited, Some(key::run(id)));
             }
         };
         let mut actions = Vec::new();
@@ -198,7 +215,7 @@ impl Cluster {
             }
             match run.records.get(&step) {
                 Some(record) if record.status.is_terminal() => {}
-                Some(record) if matches!(record.status, StepStatus::Assigned | StepStatus::Running) => {
+                Some(record) if is_active(record.status) => {
                     let (stop, stopped) = self.stop_of(record);
                     settled &= stopped;
                     actions.extend(stop);
@@ -222,13 +239,18 @@ impl Cluster {
         let Some((slot, alloc)) = slot.and_then(|s| Some((s, s.get()?))) else {
             return (None, false);
         };
-        if alloc.stop.is_some() {
+        if alloc.stop == Some(Stop::Cancelled) {
             return (None, true);
         }
+        // One that was told to leave its node would come back elsewhere.
         let mut alloc = Box::new(alloc.clone());
         alloc.stop = Some(Stop::Cancelled);
-        let seen = slot.revision();
-        (Some(Action::Stop { alloc, seen }), false)
+        let stop = Action::Stop {
+            alloc,
+            seen: slot.revision(),
+            eligibility: None,
+        };
+        (Some(stop), false)
     }
 
     fn cancelled(&self, id: &RunId, run: &LiveRun, step: usize, old: Option<&StepRecord>, now_ms: u64) -> StepWrite {
@@ -240,15 +262,21 @@ impl Cluster {
             .get(id)
             .and_then(|ids| ids.first())
             .and_then(|r| self.requests.get(r)?.get());
+        let moment = if record.attempt == 0 {
+            "it started"
+        } else {
+            "its next attempt"
+        };
         record.reason = Some(match request {
-            Some(request) => format!("was cancelled by {} before it started", request.requested_by),
-            None => "was cancelled before it started".to_owned(),
+            Some(request) => format!("was cancelled by {} before {moment}", request.requested_by),
+            None => format!("was cancelled before {moment}"),
         });
+        record.retry_at_ms = None;
         record.times.ended_ms = Some(now_ms);
         self.step_write(id, run, step, from, record)
     }
 
-    fn drop_requests(&self, run: &RunId, due: impl Fn(u64) -> bool, absent_run: Option<&RunId>) -> Vec<Action> {
+    fn drop_requests(&self, run: &RunId, due: impl Fn(u64) -> bool, absent: Option<String>) -> Vec<Action> {
         let ids = self.cancels.get(run).into_iter().flatten();
         let open = ids.filter(|id| !self.busy_requests.contains(*id));
         let slots = open.filter_map(|id| Some((id, self.requests.get(id)?)));
@@ -257,7 +285,7 @@ impl Cluster {
             .map(|(id, slot)| Action::DropRequest {
                 id: id.clone(),
                 seen: slot.revision(),
-                absent_run: absent_run.cloned(),
+                absent: absent.clone(),
             })
             .collect()
     }
@@ -298,7 +326,8 @@ impl Cluster {
         };
         let mut line = Line::new(&self.queue, |team| self.shares.dominant(team, self.nodes.total()));
         while let Some(turn) = line.next() {
-            let best = self.nodes.best(&Wish::of(&turn.shape));
+            let lost_on = self.lost_on(&turn);
+            let best = self.nodes.best(&Wish::of(&turn.shape).away_from(&lost_on));
             let action = best.and_then(|best| self.place(&turn, &best, epoch, now_ms));
             let placed = action.is_some();
             if action.is_some_and(|action| !self.propose(plan, action)) {
@@ -313,13 +342,26 @@ impl Cluster {
         }
     }
 
+    /// The nodes on which an attempt of this step was lost.
+    fn lost_on(&self, turn: &Turn) -> Vec<NodeId> {
+        let record = match self.runs.get(&turn.age.run) {
+            Some(Run::Live(run)) => run.records.get(&turn.age.step),
+            _ => None,
+        };
+        let earlier = record.map(|r| r.earlier.as_slice()).unwrap_or_default();
+        let lost = earlier
+            .iter()
+            .filter(|a| matches!(a.outcome, Some(Outcome::Lost { .. })));
+        lost.map(|a| a.node.clone()).collect()
+    }
+
     fn place(&self, turn: &Turn, best: &Best, epoch: u32, now_ms: u64) -> Option<Action> {
         let step = turn.age.step;
         let Run::Live(run) = self.runs.get(&turn.age.run)? else {
             return None;
         };
         let (node_id, node) = self.nodes.at(best.best.node)?;
-        let usable = node.usable()?;
+        let usable = node.eligible()?;
         let mut record = match run.records.get(&step) {
             Some(record) => record.clone(),
             None => StepRecord::first(StepStatus::Queued),
@@ -343,6 +385,8 @@ impl Cluster {
         record.fence = fence;
         record.alloc = Some(alloc.id.clone());
         record.node = Some(node_id.clone());
+        record.reason = None;
+        record.retry_at_ms = None;
         record.times.queued_ms = Some(run.ready_since_ms(step).min(now_ms));
         record.times.assigned_ms = Some(now_ms);
         let next = best
@@ -369,11 +413,16 @@ impl Cluster {
             Action::DropRequest { id, .. } => {
                 self.busy_requests.insert(id.clone());
             }
+            Action::Attend { id, node, .. } => {
+                self.busy_requests.insert(id.clone());
+                self.busy_nodes.insert(node.clone());
+            }
             Action::Clean { alloc, observed, .. } => {
                 let ids = alloc.iter().map(|a| &a.alloc).chain(observed.iter().map(|(id, _)| id));
                 self.busy_allocs.extend(ids.cloned());
             }
-            Action::Fold { .. } | Action::End(_) | Action::Stop { .. } | Action::Place { .. } => {}
+            Action::Fold { .. } | Action::Lose { .. } | Action::End(_) | Action::Stop { .. } | Action::Place { .. } => {
+            }
         }
         let (run_id, step) = action.step()?;
         let Some(Run::Live(run)) = self.runs.get_mut(run_id) else {
@@ -396,6 +445,10 @@ impl Cluster {
         }
         matches!(action, Action::Place { .. }).then_some(team)
     }
+}
+
+fn is_active(status: StepStatus) -> bool {
+    matches!(status, StepStatus::Assigned | StepStatus::Running)
 }
 
 /// The fence of the next attempt: the counter goes on within an epoch and begins anew with the next.

@@ -69,15 +69,6 @@ impl Queue {
         lines.map(|line| line.range(..age).count()).sum()
     }
 
-    /// Every step that waits, with its team and shape.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&TeamName, &Arc<Shape>, &Age)> {
-        let shapes = self
-            .teams
-            .iter()
-            .flat_map(|(t, shapes)| shapes.iter().map(move |(s, l)| (t, s, l)));
-        shapes.flat_map(|(t, s, line)| line.iter().map(move |age| (t, s, age)))
-    }
-
     fn head(&self, team: &TeamName, shape: &Arc<Shape>) -> Option<&Age> {
         self.teams.get(team)?.get(shape)?.first()
     }

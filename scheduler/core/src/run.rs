@@ -9,11 +9,13 @@ use pipeline::progress::{Progress, Records};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A run in either of its two forms.
+/// A run in one of its forms.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Run {
     Live(Box<LiveRun>),
     Finished(FinishedRun),
+    /// Its header was removed at this revision.
+    Gone(u64),
 }
 
 /// What is left in memory of a run that has finished.
@@ -62,6 +64,13 @@ pub(crate) enum Definition {
 }
 
 impl LiveRun {
+    /// A run that is put back after its header was removed at this revision.
+    pub(crate) fn after_removal(revision: u64) -> Self {
+        let mut run = Self::default();
+        run.header.take(Held::Absent, revision);
+        run
+    }
+
     pub(crate) fn def(&self) -> Option<(&RunDef, &[Arc<Shape>])> {
         match &self.definition {
             Definition::Ready { def, shapes } => Some((def, shapes)),
@@ -103,6 +112,33 @@ impl LiveRun {
             };
         }
         taken
+    }
+
+    /// Forgets that a chunk was removed at this revision; true when nothing at all is known any more.
+    pub(crate) fn forget_chunk(&mut self, chunk: usize, revision: u64) -> bool {
+        forget(&mut self.chunks, chunk, revision);
+        self.knows_nothing()
+    }
+
+    /// Forgets that a step's record was removed at this revision; true as above.
+    pub(crate) fn forget_step(&mut self, step: usize, revision: u64) -> bool {
+        forget(&mut self.steps, step, revision);
+        self.knows_nothing()
+    }
+
+    fn knows_nothing(&self) -> bool {
+        self.header.revision() == 0 && self.steps.is_empty() && self.chunks.is_empty() && self.busy.is_empty()
+    }
+
+    /// Until when the step is not to be placed, milliseconds of the Unix epoch.
+    pub(crate) fn retry_at_ms(&self, step: usize) -> Option<u64> {
+        let record = self.records.get(&step)?;
+        record.retry_at_ms.filter(|_| record.status == StepStatus::Queued)
+    }
+
+    /// Whether the step still waits for its next attempt at this time.
+    pub(crate) fn pauses(&self, step: usize, now_ms: u64) -> bool {
+        self.retry_at_ms(step).is_some_and(|at| at > now_ms)
     }
 
     fn read_definition(&mut self) {
@@ -178,8 +214,16 @@ impl LiveRun {
         }
     }
 
-    /// When the step's needs were satisfied: the newest end among them, or the run's own creation.
+    /// Since when the step has waited for a node: since it came back to the queue or, before its first
+    /// attempt, since its needs were satisfied: the newest end among them, or the run's own creation.
     pub(crate) fn ready_since_ms(&self, step: usize) -> u64 {
+        let came_back = self
+            .records
+            .get(&step)
+            .filter(|r| r.status == StepStatus::Queued && r.attempt > 0);
+        if let Some(since) = came_back.and_then(|r| r.times.queued_ms) {
+            return since;
+        }
         let created = self.header.get().map_or(0, |h| h.created_ms);
         let needs = self
             .def()
@@ -190,6 +234,15 @@ impl LiveRun {
             .iter()
             .filter_map(|n| self.records.get(n)?.times.ended_ms);
         ends.fold(created, u64::max)
+    }
+}
+
+fn forget<T>(slots: &mut BTreeMap<usize, Slot<T>>, which: usize, revision: u64) {
+    if slots
+        .get(&which)
+        .is_some_and(|s| s.is_absent() && s.revision() == revision)
+    {
+        slots.remove(&which);
     }
 }
 

@@ -112,7 +112,7 @@ impl Cluster {
                 continue;
             }
             for step in pipeline::progress::ready_steps(def, &run.records) {
-                if !run.busy.contains(&step) {
+                if !run.busy.contains(&step) && !run.pauses(step, self.wall_ms) {
                     expected.insert(&header.team, &shapes[step], run.age(id, step));
                 }
             }
@@ -159,7 +159,7 @@ impl Cluster {
         }
         let marks = self.runs.iter().filter_map(|(id, run)| match run {
             Run::Live(live) => Some((id, &live.busy)),
-            Run::Finished(_) => None,
+            Run::Finished(_) | Run::Gone(_) => None,
         });
         for (run, busy) in marks {
             for step in busy {
@@ -195,7 +195,7 @@ impl Cluster {
         for alloc in self.allocs.values().filter_map(|a| a.slot.get()) {
             let record = match self.runs.get(&alloc.run) {
                 Some(Run::Live(run)) => run.records.get(&alloc.step),
-                Some(Run::Finished(_)) | None => None,
+                Some(Run::Finished(_) | Run::Gone(_)) | None => None,
             };
             let serves = record.is_some_and(|r| r.alloc.as_ref() == Some(&alloc.id) && !r.status.is_terminal());
             demand(serves, || format!("allocation {} serves no step", alloc.id))?;

@@ -4,12 +4,14 @@
 //! when the watch repeats them they are stale. A refused one leaves the view as if it had never
 //! been proposed. Not here: the commit itself, and what a refusal makes the shell read again.
 
-use crate::action::{Action, Plan, Refusal, Refused, SeenAlloc, StepWrite, Ticket, Transition, Verified};
+use crate::action::{
+    Action, Expect, Plan, Refusal, Refused, SeenAlloc, SeenNode, StepWrite, Ticket, Transition, Verified,
+};
 use crate::cluster::{Cluster, InFlight};
 use crate::node::Grant;
 use crate::run::Run;
 use crate::slot::{Held, Slot};
-use model::{AllocId, Allocation, RunId, key};
+use model::{AllocId, Allocation, Eligibility, NodeId, RunId, key};
 
 impl Cluster {
     /// Checks every proposal of a plan on the newest view. What is refused is released at once.
@@ -43,12 +45,41 @@ impl Cluster {
                 self.check_alloc(alloc)?;
                 self.check_report(&alloc.alloc, *observed_revision)
             }
+            Action::Lose {
+                write,
+                alloc,
+                observed,
+                node,
+            } => {
+                self.check_step(write)?;
+                self.check_alloc(alloc)?;
+                let report = self.reports.get(&alloc.alloc).map_or(Expect::Absent, Slot::expect);
+                if report != *observed {
+                    return Err(Refusal::ReportChanged(alloc.alloc.clone()));
+                }
+                self.check_lost(&alloc.node, node)
+            }
             Action::End(write) => self.check_step(write),
-            Action::Stop { alloc, seen } => {
+            Action::Stop {
+                alloc,
+                seen,
+                eligibility,
+            } => {
                 let slot = self.allocs.get(&alloc.id).map(|a| &a.slot);
                 let same = slot.is_some_and(|s| s.get().is_some() && s.revision() == *seen);
                 same.then_some(())
-                    .ok_or_else(|| Refusal::AllocChanged(alloc.id.clone()))
+                    .ok_or_else(|| Refusal::AllocChanged(alloc.id.clone()))?;
+                self.check_eligibility(&alloc.node, eligibility.map(Expect::Revision))
+            }
+            Action::Attend {
+                id,
+                seen,
+                node,
+                eligibility,
+                ..
+            } => {
+                self.check_request(id, *seen)?;
+                self.check_eligibility(node, Some(*eligibility))
             }
             Action::Place {
                 write,
@@ -62,10 +93,7 @@ impl Cluster {
                 }
                 self.check_node(alloc, *node_revision, *session_revision)
             }
-            Action::DropRequest { id, seen, .. } => {
-                let same = self.requests.get(id).is_some_and(|s| s.revision() == *seen);
-                same.then_some(()).ok_or_else(|| Refusal::RequestChanged(id.clone()))
-            }
+            Action::DropRequest { id, seen, .. } => self.check_request(id, *seen),
             Action::Clean {
                 run,
                 step,
@@ -74,7 +102,9 @@ impl Cluster {
                 observed,
                 ..
             } => {
-                if self.step_expect(run, *step) != *step_seen {
+                let gone = matches!(self.runs.get(run), Some(Run::Gone(_)));
+                let now = (!gone).then(|| self.step_expect(run, *step));
+                if now != *step_seen {
                     return Err(step_changed(run, *step));
                 }
                 alloc.iter().try_for_each(|a| self.check_alloc(a))?;
@@ -107,8 +137,27 @@ impl Cluster {
         same.then_some(()).ok_or_else(|| Refusal::ReportChanged(id.clone()))
     }
 
+    fn check_request(&self, id: &str, seen: u64) -> Result<(), Refusal> {
+        let same = self.requests.get(id).is_some_and(|s| s.revision() == seen);
+        same.then_some(()).ok_or_else(|| Refusal::RequestChanged(id.to_owned()))
+    }
+
+    fn check_eligibility(&self, node: &NodeId, seen: Option<Expect>) -> Result<(), Refusal> {
+        let now = self.nodes.get(node).map_or(Expect::Absent, |n| n.eligibility.expect());
+        let same = seen.is_none_or(|seen| seen == now);
+        same.then_some(()).ok_or_else(|| Refusal::NodeChanged(node.clone()))
+    }
+
+    fn check_lost(&self, id: &NodeId, seen: &SeenNode) -> Result<(), Refusal> {
+        let changed = || Refusal::NodeChanged(id.clone());
+        let node = self.nodes.get(id).ok_or_else(changed)?;
+        let same = node.record.expect() == seen.record && node.session.expect() == seen.session;
+        same.then_some(()).ok_or_else(changed)?;
+        self.check_eligibility(id, seen.eligibility.map(Expect::Revision))
+    }
+
     fn check_node(&self, alloc: &Allocation, record: u64, session: u64) -> Result<(), Refusal> {
-        let node = self.nodes.get(&alloc.node).filter(|n| n.usable().is_some());
+        let node = self.nodes.get(&alloc.node).filter(|n| n.eligible().is_some());
         let same = node.filter(|n| n.record.revision() == record && n.session.revision() == session);
         let node = same.ok_or_else(|| Refusal::NodeChanged(alloc.node.clone()))?;
         // The proposal itself is among what is reserved.
@@ -125,11 +174,28 @@ impl Cluster {
         match &*in_flight.action {
             Action::Fold { write, alloc, .. } => {
                 self.wrote(write, revision);
-                if write.record.status.is_terminal() {
+                if write.ends_attempt() {
                     self.removed_alloc(alloc, revision);
                     self.removed_report(&alloc.alloc, revision);
                 }
                 transition(write)
+            }
+            Action::Lose { write, alloc, .. } => {
+                self.wrote(write, revision);
+                self.removed_alloc(alloc, revision);
+                self.removed_report(&alloc.alloc, revision);
+                transition(write)
+            }
+            Action::Attend { id, node, next, .. } => {
+                self.removed_request(id, revision);
+                let gone = next.is_none();
+                let held = next
+                    .as_ref()
+                    .map_or(Held::Absent, |next| Held::Present(Eligibility::clone(next)));
+                if self.on_eligibility(node, held, revision) && gone {
+                    self.bury(&key::eligibility(node), revision);
+                }
+                None
             }
             Action::End(write) => {
                 self.wrote(write, revision);
@@ -155,9 +221,7 @@ impl Cluster {
                 transition(write)
             }
             Action::DropRequest { id, .. } => {
-                if self.on_request(id, Held::Absent, revision) {
-                    self.bury(&key::request(id), revision);
-                }
+                self.removed_request(id, revision);
                 None
             }
             Action::Clean { alloc, observed, .. } => {
@@ -174,6 +238,12 @@ impl Cluster {
 
     fn wrote(&mut self, write: &StepWrite, revision: u64) {
         self.on_step(&write.run, write.step, Held::Present(write.record.clone()), revision);
+    }
+
+    fn removed_request(&mut self, id: &str, revision: u64) {
+        if self.on_request(id, Held::Absent, revision) {
+            self.bury(&key::request(id), revision);
+        }
     }
 
     fn removed_alloc(&mut self, alloc: &SeenAlloc, revision: u64) {
@@ -216,6 +286,10 @@ impl Cluster {
             Action::DropRequest { id, .. } => {
                 self.busy_requests.remove(id);
             }
+            Action::Attend { id, node, .. } => {
+                self.busy_requests.remove(id);
+                self.busy_nodes.remove(node);
+            }
             Action::Clean { alloc, observed, .. } => {
                 let ids = alloc.iter().map(|a| &a.alloc).chain(observed.iter().map(|(id, _)| id));
                 for id in ids {
@@ -229,7 +303,7 @@ impl Cluster {
                     self.shares.subtract(team, &alloc.resources);
                 }
             }
-            Action::Fold { .. } | Action::End(_) | Action::Stop { .. } => {}
+            Action::Fold { .. } | Action::Lose { .. } | Action::End(_) | Action::Stop { .. } => {}
         }
         if let Some((run, step)) = action.step() {
             if let Some(Run::Live(live)) = self.runs.get_mut(run) {
@@ -246,7 +320,7 @@ impl Cluster {
         match self.runs.get(run) {
             Some(Run::Live(live)) => live.steps.get(&step).map_or(0, Slot::revision),
             Some(Run::Finished(finished)) => finished.steps.get(step).map_or(0, |s| s.revision),
-            None => 0,
+            Some(Run::Gone(_)) | None => 0,
         }
     }
 }

@@ -100,7 +100,7 @@ fn every_outcome_gives_its_status_whether_or_not_running_was_reported() {
     ];
     for (outcome, status) in cases {
         for ran in [true, false] {
-            let (mut world, run) = one_node_one_run(vec![step("a", &[], ask(1_000, 1))]);
+            let (mut world, run) = one_node_one_run(vec![retried(step("a", &[], ask(1_000, 1)), 0, &[])]);
             if ran {
                 world.report(&run, 0, ObservedState::Running, None);
                 world.settle();
@@ -116,7 +116,7 @@ fn every_outcome_gives_its_status_whether_or_not_running_was_reported() {
 
 #[test]
 fn an_end_without_an_outcome_is_a_failure_that_says_so() {
-    let (mut world, run) = one_node_one_run(vec![step("a", &[], ask(1_000, 1))]);
+    let (mut world, run) = one_node_one_run(vec![retried(step("a", &[], ask(1_000, 1)), 0, &[])]);
     world.report(&run, 0, ObservedState::Ended, None);
     world.settle();
     let record = world.step(&run, 0).expect("ended");

@@ -6,7 +6,7 @@ mod world;
 use model::{NodeId, ObservedState, Outcome, Resources, RunId, StepStatus, key};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use scheduler::{Action, Cluster, Folded, fold};
+use scheduler::{Action, Cluster, Folded, Policy, fold};
 use std::collections::BTreeMap;
 use world::*;
 
@@ -373,6 +373,7 @@ proptest! {
     #[test]
     fn folding_the_same_report_again_changes_nothing(
         started in any::<bool>(), outcome in 0_u8..4, stop in any::<bool>(), state in 0_u8..3,
+        retries in 0_u8..2, idempotent in any::<bool>(),
     ) {
         let mut world = World::new();
         world.add_node("n1", room(4_000, 16), 10, &[]);
@@ -388,9 +389,11 @@ proptest! {
         let outcome = [None, Some(Outcome::Exited { code: 0 }), Some(Outcome::Cancelled), Some(Outcome::Exited { code: 1 })][usize::from(outcome)].clone();
         let report = world.report_of(&run, 0, state, outcome);
         let record = world.step(&run, 0).expect("placed");
-        if let Folded::Changed(next) = fold(&record, &order, &report, 5) {
+        let retry = model::Retry { max: u32::from(retries), on: vec![model::RetryOn::Failure], backoff_ms: 5 };
+        let policy = Policy { retry: Some(&retry), idempotent, cancelled: stop, node: "n1" };
+        if let Folded::Changed(next) = fold(&record, &order, policy, &report, 5) {
             prop_assert!(record.status.may_become(next.status));
-            prop_assert_eq!(fold(&next, &order, &report, 6), Folded::Unchanged);
+            prop_assert_eq!(fold(&next, &order, policy, &report, 6), Folded::Unchanged);
             prop_assert_eq!(next.status.is_terminal(), next.outcome.is_some() && next.log_bytes.is_some());
         }
     }

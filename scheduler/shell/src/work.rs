@@ -242,6 +242,13 @@ impl Work {
                 tracing::info!(run_id = %run, step = alloc.step, alloc_id = %alloc.id, node_id = %node, "attempt told to stop");
             }
             Some(Action::DropRequest { id, .. }) => tracing::info!(request = id, "request carried out"),
+            Some(Action::Attend { id, node, next, .. }) => {
+                let (cordoned, drained) = (next.is_some(), next.as_ref().is_some_and(|n| n.drain.is_some()));
+                tracing::info!(request = id, node_id = %node, cordoned, drained, "node request carried out");
+            }
+            Some(Action::Lose { alloc, .. }) => {
+                tracing::warn!(node_id = %alloc.node, alloc_id = %alloc.alloc, "attempt given up with its node");
+            }
             Some(Action::Fold { .. } | Action::End(_) | Action::Place { .. }) | None => {}
         }
         if let Some(transition) = self.cluster.confirm(ticket, revision.0) {

@@ -7,8 +7,8 @@
 use model::record::Unknown;
 use model::{
     AllocId, Allocation, ClusterVersion, Event, Fence, NodeFacts, NodeId, NodeRecord, Observed, ObservedState, Outcome,
-    Record, Request, RequestKind, Resources, RunDef, RunHeader, RunId, SessionRecord, Shell, Source, StageDef, StepDef,
-    StepName, StepRecord, StepStatus, TeamName, Usage, key,
+    Record, Request, RequestKind, Resources, Retry, RetryOn, RunDef, RunHeader, RunId, SessionRecord, Shell, Source,
+    StageDef, StepDef, StepName, StepRecord, StepStatus, TeamName, Usage, key,
 };
 use scheduler::{Action, Change, Cluster, Expect, Plan, Refused, Transition, Write};
 use std::collections::BTreeMap;
@@ -286,9 +286,19 @@ pub(crate) fn step(name: &str, needs: &[usize], resources: Resources) -> StepDef
         pids: 100,
         shm_bytes: 0,
         labels: BTreeMap::new(),
-        retry: model::Retry::default(),
+        retry: Retry::default(),
         idempotent: true,
     }
+}
+
+/// The step with these retries, without a pause between them.
+pub(crate) fn retried(mut step: StepDef, max: u32, on: &[RetryOn]) -> StepDef {
+    step.retry = Retry {
+        max,
+        on: on.to_vec(),
+        backoff_ms: 0,
+    };
+    step
 }
 
 pub(crate) fn labelled(mut step: StepDef, labels: &[(&str, &str)]) -> StepDef {
