@@ -303,6 +303,44 @@ impl Record for JoinToken {
     const VERSION: u16 = 1;
 }
 
+/// `member/<node>`: a machine that has joined with a certificate. Whoever is not among them is
+/// refused, however good its certificate: removing this shuts a node out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The node.
+    pub node: NodeId,
+    /// The host's name when it joined.
+    pub name: String,
+    /// The join token's name.
+    pub token: String,
+    /// When it joined, milliseconds of the Unix epoch.
+    pub joined_ms: u64,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl Record for Member {
+    const KIND: &'static str = "member";
+    const VERSION: u16 = 1;
+}
+
+/// `cluster/authority`: whose certificates the servers of this store show. A server of another
+/// cluster that is given the address of this store is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterAuthority {
+    /// The cluster's id, as the certificates have it.
+    pub cluster: String,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl Record for ClusterAuthority {
+    const KIND: &'static str = "cluster_authority";
+    const VERSION: u16 = 1;
+}
+
 /// `outbox/archive/<run>`: a run that has left the live store and that history has to take. The
 /// whole of it lies in the blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

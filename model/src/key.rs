@@ -24,6 +24,10 @@ pub const SESSIONS: &str = "session/";
 pub const ELIGIBILITIES: &str = "eligibility/";
 /// Tokens with which machines become nodes, by the hash of their text.
 pub const JOIN_TOKENS: &str = "join/";
+/// Machines that have joined with a certificate.
+pub const MEMBERS: &str = "member/";
+/// Whose certificates the servers of this store show.
+pub const CLUSTER_AUTHORITY: &str = "cluster/authority";
 /// Finished runs that history has not taken yet.
 pub const ARCHIVE_OUTBOX: &str = "outbox/archive/";
 /// Desired allocations.
@@ -117,6 +121,12 @@ pub fn eligibility(node: &NodeId) -> String {
 #[must_use]
 pub fn join_token(hash: &str) -> String {
     format!("{JOIN_TOKENS}{hash}")
+}
+
+/// A machine that has joined with a certificate.
+#[must_use]
+pub fn member(node: &NodeId) -> String {
+    format!("{MEMBERS}{node}")
 }
 
 /// A finished run on its way to history.

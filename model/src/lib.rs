@@ -17,8 +17,8 @@ pub mod step;
 
 pub use allocation::{Allocation, Observed, ObservedState, Outcome, Phase, StartFailure, Stop, Usage};
 pub use cluster::{
-    ArchivedRun, ClusterVersion, DedupeRecord, Drain, Eligibility, InboxEntry, JoinToken, Leader, NumberRecord,
-    Request, RequestKind, Role, RunSummary, SessionRecord, TeamRecord, TokenRecord,
+    ArchivedRun, ClusterAuthority, ClusterVersion, DedupeRecord, Drain, Eligibility, InboxEntry, JoinToken, Leader,
+    Member, NumberRecord, Request, RequestKind, Role, RunSummary, SessionRecord, TeamRecord, TokenRecord,
 };
 pub use id::{AllocId, Fence, IdError, NodeId, PipelineName, RunId, StepName, TeamName};
 pub use node::{NodeFacts, NodeRecord};

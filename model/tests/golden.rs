@@ -6,9 +6,9 @@
 
 use model::record::{Record, RecordError, decode, encode};
 use model::{
-    Allocation, ArchivedRun, ClusterVersion, DedupeRecord, DefChunk, Eligibility, InboxEntry, JoinToken, Leader,
-    NodeRecord, NumberRecord, Observed, PipelineRecord, Request, RunDef, RunHeader, SessionRecord, StepRecord,
-    TeamRecord, TokenRecord,
+    Allocation, ArchivedRun, ClusterAuthority, ClusterVersion, DedupeRecord, DefChunk, Eligibility, InboxEntry,
+    JoinToken, Leader, Member, NodeRecord, NumberRecord, Observed, PipelineRecord, Request, RunDef, RunHeader,
+    SessionRecord, StepRecord, TeamRecord, TokenRecord,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -53,6 +53,7 @@ fn kinds() -> Vec<Kind> {
     kinds![
         Allocation true,
         ArchivedRun true,
+        ClusterAuthority true,
         ClusterVersion true,
         DedupeRecord true,
         DefChunk true,
@@ -60,6 +61,7 @@ fn kinds() -> Vec<Kind> {
         InboxEntry true,
         JoinToken true,
         Leader true,
+        Member true,
         NodeRecord true,
         NumberRecord true,
         Observed true,
