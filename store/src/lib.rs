@@ -4,11 +4,12 @@
 //! decide on a fresh read).
 
 pub mod blob;
-mod changes;
+pub mod changes;
 pub mod conformance;
 mod durable;
 pub mod folder;
-mod legal;
+pub mod history;
+pub mod legal;
 pub mod live;
 pub mod memory;
 pub mod signed;
@@ -17,6 +18,7 @@ pub mod whole;
 
 pub use blob::{BlobEntry, BlobError, BlobName, BlobPage, BlobReader, BlobStore, Digest, PutTerms, SignedUrl};
 pub use folder::FolderBlobs;
+pub use history::{History, HistoryError, SqliteHistory};
 pub use live::{
     Change, Commit, Entry, Expect, Guard, LeaseId, Page, Revision, Store, StoreError, Txn, Watch, WatchEvent, Write,
 };
