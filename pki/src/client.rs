@@ -44,7 +44,17 @@ impl Client {
         Self::with(Belief::Pin(pin), None)
     }
 
+    /// Believes and shows what is current at each connection.
+    pub(crate) fn live(of: Arc<dyn Live>) -> Result<Self, PkiError> {
+        Self::showing(Belief::Live(of.clone()), Some(Arc::new(Current(of))))
+    }
+
     fn with(belief: Belief, identity: Option<&Identity>) -> Result<Self, PkiError> {
+        let shown = identity.map(|i| Arc::new(Always(i.key().clone())) as Arc<dyn ResolvesClientCert>);
+        Self::showing(belief, shown)
+    }
+
+    fn showing(belief: Belief, shown: Option<Arc<dyn ResolvesClientCert>>) -> Result<Self, PkiError> {
         let provider = crate::provider();
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -54,8 +64,8 @@ impl Client {
             })?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(belief, provider)));
-        let mut config = match identity {
-            Some(identity) => builder.with_client_cert_resolver(Arc::new(Always(identity.key().clone()))),
+        let mut config = match shown {
+            Some(shown) => builder.with_client_cert_resolver(shown),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -96,6 +106,26 @@ struct Always(Arc<CertifiedKey>);
 impl ResolvesClientCert for Always {
     fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// What a member shows and believes, replaced while it goes on.
+pub(crate) trait Live: std::fmt::Debug + Send + Sync {
+    fn trust(&self) -> Trust;
+    fn key(&self) -> Arc<CertifiedKey>;
+}
+
+/// Shows what is current.
+#[derive(Debug)]
+struct Current(Arc<dyn Live>);
+
+impl ResolvesClientCert for Current {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.key())
     }
 
     fn has_certs(&self) -> bool {

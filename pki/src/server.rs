@@ -1,7 +1,7 @@
 //! The side that is connected to: who it is, and who the other one is.
 
 use crate::certificate::Certificate;
-use crate::client::Client;
+use crate::client::{Client, Live};
 use crate::error::PkiError;
 use crate::identity::Identity;
 use crate::moment::now_s;
@@ -51,12 +51,37 @@ struct Current {
     identity: Identity,
     trust: Trust,
     pin: Pin,
-    client: Client,
 }
 
 /// A server's TLS; what it shows and believes can be replaced while it serves.
 pub struct ServerTls {
-    current: RwLock<Arc<Current>>,
+    current: Shared,
+}
+
+/// What is replaced as a whole.
+#[derive(Clone)]
+struct Shared(Arc<RwLock<Arc<Current>>>);
+
+impl Shared {
+    fn get(&self) -> Arc<Current> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Live for Shared {
+    fn trust(&self) -> Trust {
+        self.get().trust.clone()
+    }
+
+    fn key(&self) -> Arc<CertifiedKey> {
+        self.get().identity.key().clone()
+    }
 }
 
 impl std::fmt::Debug for ServerTls {
@@ -72,7 +97,7 @@ impl ServerTls {
     /// What is wrong with the certificate, by the clock of this machine.
     pub fn new(identity: Identity, trust: Trust) -> Result<Self, PkiError> {
         Ok(Self {
-            current: RwLock::new(Arc::new(Current::new(identity, trust, now_s())?)),
+            current: Shared(Arc::new(RwLock::new(Arc::new(Current::new(identity, trust, now_s())?)))),
         })
     }
 
@@ -82,12 +107,12 @@ impl ServerTls {
     /// As [`ServerTls::new`]; what was there stays.
     pub fn replace(&self, identity: Identity, trust: Trust) -> Result<(), PkiError> {
         let next = Arc::new(Current::new(identity, trust, now_s())?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+        *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
 
     fn current(&self) -> Arc<Current> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.get()
     }
 
     /// What it shows.
@@ -108,10 +133,13 @@ impl ServerTls {
         self.current().pin.clone()
     }
 
-    /// Connects to other servers of the cluster with this server's own certificate.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        self.current().client.clone()
+    /// Connects to other servers of the cluster with this server's own certificate: always the one
+    /// of the moment.
+    ///
+    /// # Errors
+    /// [`PkiError::Making`].
+    pub fn client(&self) -> Result<Client, PkiError> {
+        Client::live(Arc::new(self.current.clone()))
     }
 
     /// The handshake, without any limit of time.
@@ -158,7 +186,6 @@ impl Current {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self {
             config: Arc::new(config),
-            client: Client::new(trust.clone(), Some(&identity))?,
             identity,
             trust,
             pin,

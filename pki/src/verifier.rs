@@ -1,6 +1,7 @@
 //! What rustls asks about certificates, answered by `trust` in its own words.
 
 use crate::certificate::Certificate;
+use crate::client::Live;
 use crate::error::PkiError;
 use crate::names::Role;
 use crate::trust::{Pin, Trust};
@@ -24,6 +25,8 @@ pub(crate) enum Belief {
     Trust(Trust),
     /// Servers of the one authority with this fingerprint, which they show.
     Pin(Pin),
+    /// Servers of the authorities of the moment.
+    Live(Arc<dyn Live>),
 }
 
 /// The client's side.
@@ -45,13 +48,10 @@ impl ServerVerifier {
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<(), PkiError> {
-        let picked;
         let trust = match &self.belief {
-            Belief::Trust(trust) => trust,
-            Belief::Pin(pin) => {
-                picked = pin.pick(others)?;
-                &picked
-            }
+            Belief::Trust(trust) => trust.clone(),
+            Belief::Pin(pin) => pin.pick(others)?,
+            Belief::Live(of) => of.trust(),
         };
         let certificate = trust.verify(leaf, others, Role::Server, now.as_secs())?;
         check_name(&certificate, leaf, name)

@@ -94,7 +94,7 @@ async fn members_of_a_cluster_know_each_other() {
         "n1 shows the certificate of a node, a server is needed here"
     );
 
-    let (peer, refused) = meet(cluster.tls(), cluster.tls().client(), "127.0.0.1").await;
+    let (peer, refused) = meet(cluster.tls(), cluster.tls().client().expect("a client"), "127.0.0.1").await;
     assert_eq!(refused, None);
     assert_eq!(
         peer.expect("accepted")
@@ -210,9 +210,18 @@ async fn what_a_server_shows_is_replaced_while_it_serves() {
     tls.replace(cluster.server_at(pki::now_s(), DAY), cluster.trust())
         .expect("a good one");
     assert_ne!(tls.certificate().fingerprint, before);
+    let before_replacing = tls.client().expect("a client");
+    let next = Cluster::called(cluster.trust().cluster());
+    tls.replace(next.server_at(pki::now_s(), DAY), next.trust())
+        .expect("a good one");
+    let (peer, refused) = meet(next.tls(), before_replacing, "127.0.0.1").await;
+    assert_eq!(refused, None, "a client that was made before follows");
+    peer.expect("accepted")
+        .require(Role::Server, pki::now_s())
+        .expect("the new one is shown");
     let kept = tls.certificate().fingerprint;
-    let ended = cluster.server_at(pki::now_s() - 7_200, Duration::from_secs(60));
-    let refused = tls.replace(ended, cluster.trust()).expect_err("it has ended");
+    let ended = next.server_at(pki::now_s() - 7_200, Duration::from_secs(60));
+    let refused = tls.replace(ended, next.trust()).expect_err("it has ended");
     assert!(matches!(refused, PkiError::Expired { .. }), "{refused}");
     assert_eq!(tls.certificate().fingerprint, kept, "what was there stays");
 }
