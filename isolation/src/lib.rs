@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod handover;
 pub mod kernel;
 mod launcher;
+pub mod lease;
 pub mod oci;
 mod record;
 mod sandbox;

@@ -78,6 +78,8 @@ pub enum KilledBy {
         /// What the caller of `stop` gave as the reason.
         reason: String,
     },
+    /// The node's lease had ended.
+    Lease,
 }
 
 /// What a sandbox used, as far as the kernel told.

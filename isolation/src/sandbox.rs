@@ -62,6 +62,10 @@ pub struct SandboxSpec {
     pub log_path: PathBuf,
     /// Where the [`ExitRecord`](crate::ExitRecord) is written, on a disk. Its folder must exist.
     pub exit_path: PathBuf,
+    /// A file that says until when the sandbox may live, whatever becomes of the agent: see
+    /// [`lease`](crate::lease). Where absent it lives as long as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_path: Option<PathBuf>,
 }
 
 /// The layers of the one overlay that is the sandbox's whole file system.
@@ -129,6 +133,7 @@ impl fmt::Debug for SandboxSpec {
             .field("network", &self.network)
             .field("log_path", &self.log_path)
             .field("exit_path", &self.exit_path)
+            .field("lease_path", &self.lease_path)
             .finish()
     }
 }
@@ -155,7 +160,10 @@ impl SandboxSpec {
             return Err(invalid("timeout", "must be longer than zero"));
         }
         absolute("log_path", &self.log_path)?;
-        absolute("exit_path", &self.exit_path)
+        absolute("exit_path", &self.exit_path)?;
+        self.lease_path
+            .as_deref()
+            .map_or(Ok(()), |path| absolute("lease_path", path))
     }
 
     fn validate_hostname(&self) -> Result<(), InvalidSpec> {
@@ -307,6 +315,7 @@ pub(crate) mod tests {
             network: Network::LoopbackOnly,
             log_path: PathBuf::from("/data/log"),
             exit_path: PathBuf::from("/data/exit.json"),
+            lease_path: Some(PathBuf::from("/run/lease")),
         }
     }
 
@@ -316,7 +325,7 @@ pub(crate) mod tests {
     #[test]
     fn each_wrong_field_is_named() {
         assert_eq!(example().validate(), Ok(()));
-        let cases: [Spoiled; 20] = [
+        let cases: [Spoiled; 21] = [
             ("id", |spec| spec.id = String::new()),
             ("id", |spec| spec.id = "a/b".into()),
             ("id", |spec| spec.id = "_shims".into()),
@@ -337,6 +346,7 @@ pub(crate) mod tests {
             ("limits.memory_bytes", |spec| spec.limits.memory_bytes = 1 << 20),
             ("timeout", |spec| spec.timeout = Duration::ZERO),
             ("exit_path", |spec| spec.exit_path = "exit".into()),
+            ("lease_path", |spec| spec.lease_path = Some("lease".into())),
         ];
         for (index, (field, spoil)) in cases.into_iter().enumerate() {
             let mut spec = example();

@@ -12,6 +12,7 @@
 )]
 
 mod exec;
+mod lease;
 mod log;
 mod overlay;
 mod report;
@@ -24,7 +25,7 @@ mod watchdog;
 use std::process::ExitCode;
 
 use isolation::handover::{now_ms, write_whole};
-use isolation::{End, ExitRecord};
+use isolation::{End, ExitRecord, KilledBy};
 
 use setup::Failure;
 use supervise::Outcome;
@@ -49,8 +50,8 @@ fn run(shim: &mut Shim) -> Outcome {
         Err(failure) => Outcome {
             started_ms: None,
             ended_ms: now_ms(),
+            killed_by_us: matches!(failure, Failure::LeaseEnded).then_some(KilledBy::Lease),
             end: failure.into(),
-            killed_by_us: None,
         },
     }
 }
@@ -60,7 +61,7 @@ impl From<Failure> for End {
         let message = failure.to_string();
         match failure {
             Failure::Refused(_) => End::SpecRefused { message },
-            Failure::Broken(_) => End::SandboxFailed { message },
+            Failure::Broken(_) | Failure::LeaseEnded => End::SandboxFailed { message },
         }
     }
 }

@@ -24,7 +24,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::exec::{self, Program};
+use crate::lease::Lease;
 use crate::overlay::{self, OverlayError};
+use crate::supervise::now;
 use crate::take_over::Shim;
 use crate::watchdog::Watchdog;
 
@@ -51,6 +53,9 @@ pub(crate) enum Failure {
     /// The node could not do its part.
     #[error("{0}")]
     Broken(String),
+    /// Nothing may live any more on this node.
+    #[error("the node's lease had ended before the program was executed")]
+    LeaseEnded,
 }
 
 impl Failure {
@@ -85,6 +90,7 @@ impl From<OverlayError> for Failure {
 /// Makes the sandbox of `shim` and lets its first process go.
 pub(crate) fn start(shim: &Shim) -> Result<Sandbox, Failure> {
     let spec = &shim.order.spec;
+    check_lease(shim)?;
     shim.slice
         .create(&spec.id, &spec.limits)
         .map_err(broken("making the cgroups"))?;
@@ -139,7 +145,17 @@ fn build(shim: &Shim, program: Program, output: OwnedFd) -> Result<nix::unistd::
     let left = shim.slice.leave();
     let mut container = built.map_err(|error| explain(shim, &watchdog, &error))?;
     left.map_err(broken("leaving the cgroups"))?;
+    // It may have taken long.
+    check_lease(shim)?;
     release(&mut container).map_err(|error| explain(shim, &watchdog, &error))
+}
+
+/// Nothing is begun that the supervisor would kill at once.
+fn check_lease(shim: &Shim) -> Result<(), Failure> {
+    if Lease::new(shim.order.spec.lease_path.clone(), now()).has_passed(now()) {
+        return Err(Failure::LeaseEnded);
+    }
+    Ok(())
 }
 
 /// Lets the first process go on to the user's program.

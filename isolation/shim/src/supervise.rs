@@ -20,6 +20,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{ClockId as Clock, clock_gettime};
 use nix::unistd::Pid;
 
+use crate::lease::Lease;
 use crate::report::{REPORT_BYTES_MAX, Report, explain};
 use crate::setup::{Failure, Sandbox, patience};
 use crate::signals;
@@ -45,7 +46,7 @@ pub(crate) struct Outcome {
 }
 
 /// Time since boot, suspended time included: a step's time goes on while its node sleeps.
-fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     // The clock exists on every kernel that can run a sandbox.
     clock_gettime(Clock::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
@@ -77,6 +78,8 @@ struct Supervisor<'a> {
     report_text: Vec<u8>,
     started_ms: Option<u64>,
     deadline: Deadline,
+    /// The node's own deadline, which knows no grace.
+    lease: Lease,
     timer: TimerFd,
     killed_by_us: Option<KilledBy>,
     /// Whether the program was not executed in time.
@@ -122,6 +125,7 @@ impl<'a> Supervisor<'a> {
             report_text: Vec::new(),
             started_ms: None,
             deadline: Deadline::Execute(now().saturating_add(patience(&shim.order))),
+            lease: Lease::new(shim.order.spec.lease_path.clone(), now()),
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
             killed_by_us: None,
             too_late: false,
@@ -207,7 +211,13 @@ impl<'a> Supervisor<'a> {
 
     fn set_deadline(&mut self, deadline: Deadline) {
         self.deadline = deadline;
-        let at = TimeSpec::from_duration(deadline.at().max(Duration::from_nanos(1)));
+        self.arm();
+    }
+
+    /// Sets the timer to what comes next; that it has fired is forgotten.
+    fn arm(&self) {
+        let next = self.deadline.at().min(self.lease.wake_at());
+        let at = TimeSpec::from_duration(next.max(Duration::from_nanos(1)));
         if let Err(errno) = self
             .timer
             .set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
@@ -285,23 +295,26 @@ impl<'a> Supervisor<'a> {
     }
 
     fn check_deadline(&mut self) {
-        if self.ended.is_some() || now() < self.deadline.at() {
+        let now = now();
+        if self.ended.is_some() || now < self.deadline.at().min(self.lease.wake_at()) {
+            return;
+        }
+        if self.lease.has_passed(now) {
+            // Whoever ended it first is named; it dies now all the same.
+            self.killed_by_us.get_or_insert(KilledBy::Lease);
+            self.kill_all();
+            self.set_deadline(Deadline::Kill(now + KILL_AGAIN));
             return;
         }
         match self.deadline {
+            _ if now < self.deadline.at() => self.arm(),
             Deadline::Timeout(_) => self.stop(KilledBy::Timeout),
             Deadline::Execute(_) | Deadline::Kill(_) => {
                 self.too_late |= matches!(self.deadline, Deadline::Execute(_));
-                self.clear_timer();
                 self.kill_all();
-                self.set_deadline(Deadline::Kill(now() + KILL_AGAIN));
+                self.set_deadline(Deadline::Kill(now + KILL_AGAIN));
             }
         }
-    }
-
-    fn clear_timer(&self) {
-        // Reading only resets readiness; it would block if the timer had not fired.
-        let _ = nix::unistd::read(self.timer.as_fd(), &mut [0; 8]);
     }
 
     /// Asks everything in the sandbox to end, and sets the time after which it is made to.
@@ -310,7 +323,6 @@ impl<'a> Supervisor<'a> {
             return;
         }
         self.killed_by_us = Some(why);
-        self.clear_timer();
         let spec = &self.shim.order.spec;
         if let Err(error) = self.shim.slice.signal(&spec.id, libc::SIGTERM) {
             eprintln!("sandbox cannot be told to end: {error}");

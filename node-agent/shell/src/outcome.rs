@@ -16,6 +16,9 @@ pub(crate) const DRAINED: &str = "drained";
 /// The word for an allocation that does not stand any more.
 pub(crate) const DISOWNED: &str = "disowned";
 
+/// What is said of a step whose node was cut off for longer than its lease.
+const LEASE_ENDED: &str = "its node could not reach a server before its lease ended, so its container was killed";
+
 const SIGKILL: i32 = 9;
 
 /// What a shell exits with when the kernel killed its command with SIGKILL.
@@ -44,6 +47,11 @@ fn outcome(record: &ExitRecord, def: &StepDef) -> Outcome {
             };
         }
         Some(KilledBy::Stopped { .. }) => return Outcome::Cancelled,
+        Some(KilledBy::Lease) => {
+            return Outcome::Lost {
+                message: LEASE_ENDED.to_owned(),
+            };
+        }
         None => {}
     }
     let starved = record.oom_kills > 0;

@@ -169,6 +169,7 @@ impl Preparer {
             network: Network::LoopbackOnly,
             log_path: folder.log(),
             exit_path: folder.exit(),
+            lease_path: None,
         }
     }
 }

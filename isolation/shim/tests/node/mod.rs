@@ -132,6 +132,7 @@ impl Node {
             network: Network::LoopbackOnly,
             log_path: own.join("log"),
             exit_path: own.join("exit.json"),
+            lease_path: None,
         }
     }
 
