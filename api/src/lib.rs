@@ -6,6 +6,7 @@
 
 pub mod auth;
 mod clock;
+mod doors;
 pub mod dto;
 pub mod explain;
 pub mod fleet;
@@ -13,12 +14,14 @@ pub mod intake;
 pub mod limit;
 pub mod logs;
 pub mod metrics;
+pub mod probe;
 pub mod problem;
 mod repository;
 pub mod rest;
 pub mod server;
 pub mod state;
 pub mod tokens;
+pub mod trace;
 pub mod view;
 
 #[cfg(test)]

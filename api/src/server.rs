@@ -2,9 +2,11 @@
 //!
 //! Which of the two a request is for is told by its content type alone. Not here: what is answered.
 
-use crate::fleet::{Fleet, FleetConfig, FleetDeps, FleetMetrics};
+use crate::fleet::join::CertificateGate;
+use crate::fleet::{Fleet, FleetConfig, FleetDeps, FleetMetrics, Gate};
 use crate::limit::{CONNECTIONS_MAX, HEAD_MAX, HEAD_TIMEOUT};
 use crate::state::{ApiConfig, Deps, Server, Shared};
+use crate::doors::{Doors, Entered};
 use crate::{intake, rest};
 use axum::Router;
 use axum::extract::Request;
@@ -12,12 +14,14 @@ use axum::http::header;
 use axum::response::Response;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use pki::{Peer, ServerTls};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -90,6 +94,7 @@ impl Api {
         loops.spawn(pass_on(shutdown, stop.clone()));
         loops.spawn(follow(server.clone()));
         loops.spawn(work(server.clone()));
+        loops.spawn(probe(server.clone()));
         let fleet = start_fleet(&server);
         let port = Port {
             rest: rest::router(&server),
@@ -100,7 +105,8 @@ impl Api {
         let accepting = async {
             // A caller of the first moment would hear that its token is not known.
             server.view.wait_until_current(FIRST_PICTURE).await;
-            accept(listener, port, stop.clone()).await;
+            let tls = server.deps.membership.as_ref().map(|m| m.tls().clone());
+            accept(listener, port, tls, stop.clone()).await;
         };
         let broken = watch_over(&mut loops, &stop);
         // A loop that breaks stops the server in the same order as a signal does.
@@ -143,6 +149,11 @@ async fn follow(server: Shared) -> &'static str {
     "view"
 }
 
+async fn probe(server: Shared) -> &'static str {
+    server.probe.run(server.store(), &server.deps.shutdown).await;
+    "probe"
+}
+
 async fn work(server: Shared) -> &'static str {
     intake::work(server).await;
     "intake"
@@ -155,18 +166,32 @@ struct Port {
     grpc: Router,
 }
 
+/// Where there are certificates, they are the only way in for nodes.
+fn gate(server: &Shared) -> Arc<dyn Gate> {
+    match &server.deps.membership {
+        None => Arc::new(server.view.clone()),
+        Some(membership) => Arc::new(CertificateGate {
+            membership: membership.clone(),
+            store: server.deps.store.clone(),
+        }),
+    }
+}
+
 fn start_fleet(server: &Shared) -> Fleet {
     let metrics = FleetMetrics::new(server.metrics.registry()).expect("every name is registered once");
     let config = FleetConfig {
         server_name: server.config.server_name.clone(),
+        address: server.config.advertise.clone(),
         lease: Duration::from_millis(server.config.node_lease_ms),
     };
     let deps = FleetDeps {
         store: server.deps.store.clone(),
         logs: server.logs.clone(),
         definitions: server.definitions.clone(),
-        gate: Arc::new(server.view.clone()),
+        gate: gate(server),
         metrics,
+        probe: server.probe.clone(),
+        leading: server.deps.leading.clone(),
         shutdown: server.deps.shutdown.clone(),
     };
     Fleet::start(config, deps)
@@ -182,7 +207,8 @@ impl Port {
 }
 
 /// Takes connections until `stop`, then waits for the open ones, at most [`GRACE`].
-async fn accept(listener: TcpListener, port: Port, stop: CancellationToken) {
+async fn accept(listener: TcpListener, port: Port, tls: Option<Arc<ServerTls>>, stop: CancellationToken) {
+    let doors = Doors::new(tls);
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -193,17 +219,12 @@ async fn accept(listener: TcpListener, port: Port, stop: CancellationToken) {
             Some(_ended) = connections.join_next() => continue,
         };
         let (stream, permit) = accepted;
-        let (port, watcher) = (port.clone(), graceful.watcher());
+        let (port, watcher, doors) = (port.clone(), graceful.watcher(), doors.clone());
         connections.spawn(async move {
-            let started = Arc::new(AtomicBool::new(false));
-            let builder = builder();
-            let service = service(port, started.clone());
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            tokio::select! {
-                result = watcher.watch(connection) => if let Err(error) = result {
-                    tracing::debug!(error = %error, "connection broke");
-                },
-                () = silent(&started) => tracing::debug!("connection sent no request"),
+            match doors.enter(stream).await {
+                Some(Entered::Plain(stream)) => converse(stream, port, Peer::Anonymous, watcher).await,
+                Some(Entered::Tls(stream, peer)) => converse(*stream, port, peer, watcher).await,
+                None => {}
             }
             drop(permit);
         });
@@ -211,6 +232,23 @@ async fn accept(listener: TcpListener, port: Port, stop: CancellationToken) {
     drop(listener);
     let _in_time = tokio::time::timeout(GRACE, graceful.shutdown()).await;
     connections.shutdown().await;
+}
+
+/// Serves one connection until either side ends it.
+async fn converse<IO>(io: IO, port: Port, peer: Peer, watcher: Watcher)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let started = Arc::new(AtomicBool::new(false));
+    let builder = builder();
+    let service = service(port, peer, started.clone());
+    let connection = builder.serve_connection(TokioIo::new(io), service).into_owned();
+    tokio::select! {
+        result = watcher.watch(connection) => if let Err(error) = result {
+            tracing::debug!(error = %error, "connection broke");
+        },
+        () = silent(&started) => tracing::debug!("connection sent no request"),
+    }
 }
 
 async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, tokio::sync::OwnedSemaphorePermit) {
@@ -247,6 +285,7 @@ async fn silent(started: &AtomicBool) {
 
 fn service(
     port: Port,
+    peer: Peer,
     started: Arc<AtomicBool>,
 ) -> TowerToHyperService<
     impl Service<axum::http::Request<hyper::body::Incoming>, Response = Response, Error = Infallible, Future: Send>
@@ -256,7 +295,9 @@ fn service(
     TowerToHyperService::new(service_fn(
         move |request: axum::http::Request<hyper::body::Incoming>| {
             started.store(true, Ordering::Relaxed);
-            port.clone().answer(request.map(axum::body::Body::new))
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(peer.clone());
+            port.clone().answer(request)
         },
     ))
 }

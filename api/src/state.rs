@@ -4,10 +4,12 @@
 
 use crate::explain::Explain;
 use crate::fleet::definitions::Definitions;
+use crate::fleet::join::Membership;
 use crate::intake::{Leases, Sources};
 use crate::limit::STREAMS_MAX;
 use crate::logs::{Feeds, Limits, LogHub, LogMetrics};
 use crate::metrics::Metrics;
+use crate::probe::Probe;
 use crate::view::View;
 use std::sync::Arc;
 use store::{BlobStore, Revision, Store};
@@ -44,6 +46,8 @@ pub struct Deps {
     pub leading: watch::Receiver<Option<Revision>>,
     /// Asks the other servers: trusts their certificates, shows our own.
     pub peers: reqwest::Client,
+    /// Certificates, and how machines join; `None`: plain text, and tokens alone.
+    pub membership: Option<Arc<Membership>>,
     /// Ends everything that this server has started.
     pub shutdown: CancellationToken,
 }
@@ -66,6 +70,8 @@ pub struct Server {
     pub metrics: Metrics,
     /// Under which the records of recent triggers stand.
     pub leases: Leases,
+    /// Whether the live store answers.
+    pub probe: Probe,
     /// One permit for each open event or log stream.
     pub streams: Arc<Semaphore>,
 }
@@ -89,6 +95,7 @@ impl Server {
             definitions: Definitions::default(),
             metrics,
             leases: Leases::default(),
+            probe: Probe::new(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             config,
             deps,

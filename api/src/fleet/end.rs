@@ -4,6 +4,7 @@
 
 use super::hello::HelloError;
 use super::report::ReportError;
+use model::NodeId;
 use store::StoreError;
 use tonic::Status;
 
@@ -18,6 +19,10 @@ pub(super) enum End {
     Hello(#[from] HelloError),
     #[error("no Hello came in time")]
     NoHello,
+    #[error("Hello names the node {said}, the certificate is for {own}; give each node a certificate and a data folder of its own")]
+    OtherNode { own: NodeId, said: NodeId },
+    #[error("the certificate of this connection has ended; connect again with the renewed one")]
+    CertificateEnded,
     #[error(transparent)]
     Report(#[from] ReportError),
     #[error("{0}")]
@@ -48,6 +53,8 @@ impl End {
             Self::Broken(_) => "broken",
             Self::Hello(_) | Self::Report(_) | Self::Message(_) => "bad_message",
             Self::NoHello => "no_hello",
+            Self::OtherNode { .. } => "other_node",
+            Self::CertificateEnded => "certificate_ended",
             Self::Replaced => "replaced",
             Self::Silent => "silent",
             Self::LeaseLost => "lease_lost",
@@ -65,17 +72,13 @@ impl End {
         Some(match self {
             Self::Left | Self::Broken(_) => return None,
             Self::Hello(_) | Self::Report(_) | Self::Message(_) => Status::invalid_argument(text),
+            Self::OtherNode { .. } => Status::permission_denied(text),
+            Self::CertificateEnded => Status::unavailable(text),
             Self::NoHello | Self::Silent => Status::deadline_exceeded(text),
             Self::Replaced | Self::Contended => Status::aborted(text),
             Self::Stuck | Self::Crowded => Status::resource_exhausted(text),
             Self::LeaseLost | Self::Stopping => Status::unavailable(text),
             Self::Store(_) => Status::unavailable("the store does not answer; try again"),
         })
-    }
-
-    /// True when the lease is to end now, and not with its time: the node is known to hold no
-    /// stream here any more, and was told so.
-    pub(super) fn revokes(&self) -> bool {
-        matches!(self, Self::Stopping | Self::Replaced | Self::Left)
     }
 }

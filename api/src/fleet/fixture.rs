@@ -387,6 +387,7 @@ impl Port {
         let shutdown = CancellationToken::new();
         let config = FleetConfig {
             server_name: name.to_owned(),
+            address: String::new(),
             lease,
         };
         let deps = FleetDeps {
@@ -395,6 +396,8 @@ impl Port {
             definitions: Definitions::default(),
             gate: Arc::new(TestGate),
             metrics: FleetMetrics::new(&prometheus::Registry::new()).unwrap(),
+            probe: crate::probe::Probe::new(),
+            leading: tokio::sync::watch::channel(None).1,
             shutdown: shutdown.clone(),
         };
         let fleet = Fleet::start(config, deps);

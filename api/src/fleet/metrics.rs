@@ -14,6 +14,10 @@ pub struct FleetMetrics {
     pub(super) orders: IntCounter,
     pub(super) reports: IntCounterVec,
     pub(super) filed_seconds: Histogram,
+    pub(super) filing_batches: IntCounter,
+    pub(super) filing_txns: IntCounter,
+    pub(super) filing_read: IntCounter,
+    pub(super) moves: IntCounter,
 }
 
 impl FleetMetrics {
@@ -41,6 +45,22 @@ impl FleetMetrics {
                 )
                 .buckets(FILED_BUCKETS.to_vec()),
             )?,
+            filing_batches: IntCounter::new(
+                "buildflow_fleet_filing_batches_total",
+                "Round trips to the store that filed reports.",
+            )?,
+            filing_txns: IntCounter::new(
+                "buildflow_fleet_filing_transactions_total",
+                "Reports in those round trips.",
+            )?,
+            filing_read: IntCounter::new(
+                "buildflow_fleet_filing_reads_total",
+                "Reports that could not be judged without reading the store.",
+            )?,
+            moves: IntCounter::new(
+                "buildflow_fleet_session_moves_total",
+                "Nodes that came from another server.",
+            )?,
         };
         registry.register(Box::new(made.sessions.clone()))?;
         registry.register(Box::new(made.ended.clone()))?;
@@ -48,6 +68,9 @@ impl FleetMetrics {
         registry.register(Box::new(made.orders.clone()))?;
         registry.register(Box::new(made.reports.clone()))?;
         registry.register(Box::new(made.filed_seconds.clone()))?;
+        for counter in [&made.filing_batches, &made.filing_txns, &made.filing_read, &made.moves] {
+            registry.register(Box::new(counter.clone()))?;
+        }
         Ok(made)
     }
 }

@@ -3,12 +3,16 @@
 //! | file | what |
 //! |---|---|
 //! | `hello` | what a node says of itself, checked (pure) |
-//! | `enroll` | its registration: record, epoch, lease |
+//! | `enroll` | its registration: record, epoch, lease, and the word that its stream has ended |
+//! | `gate` | who may open a stream |
+//! | `join` | how a machine becomes a node, and stays one |
 //! | `seats` | one session for each node; the newest wins |
 //! | `session` | one stream from Hello to its end |
 //! | `desired` | which orders and removals a node is to hear (pure) |
 //! | `orders` | what an order says |
+//! | `standing` | which orders stand and what was filed of them |
 //! | `report` | reports gathered and judged (pure) |
+//! | `desk` | the filing stage that all sessions share |
 //! | `filing` | reports into the store, guarded |
 //! | `definitions` | runs' definitions, read once |
 //! | `end` | why a session ended |
@@ -17,35 +21,44 @@
 
 pub mod definitions;
 mod desired;
+mod desk;
 mod end;
 mod enroll;
 mod filing;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod gate;
 mod hello;
+pub mod join;
 mod metrics;
 mod orders;
 mod report;
 mod seats;
 mod session;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 pub use metrics::FleetMetrics;
 
-use crate::auth::{AuthError, Caller, authenticate, require};
+use crate::auth::Caller;
 use crate::logs::LogHub;
-use crate::view::View;
+use crate::probe::Probe;
 use definitions::Definitions;
+use desk::Desk;
 use end::End;
-use model::{Role, SessionRecord, key};
+use enroll::Enrolled;
+pub use gate::Gate;
+use join::Membership;
+use model::{SessionRecord, key};
+use pki::Peer;
 use seats::Seats;
 use session::{OUTBOX_MAX, Outbox};
 use std::sync::Arc;
 use std::time::Duration;
 use store::live::read_all;
-use store::{LeaseId, Store, StoreError, WatchEvent};
-use tokio::sync::mpsc;
+use store::{Revision, Store, StoreError, WatchEvent};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,32 +69,16 @@ use wire::v1::{
     ServerMessage,
 };
 
-/// How long the end of a lease may take when a session ends.
-const REVOKE_WAIT: Duration = Duration::from_secs(2);
-
 /// The pause before the sessions of other servers are watched again.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
-
-/// Says who may open a node's stream.
-pub trait Gate: Send + Sync + 'static {
-    /// The caller behind an `Authorization` value, if it may.
-    ///
-    /// # Errors
-    /// [`AuthError`].
-    fn admit(&self, authorization: Option<&str>) -> Result<Caller, AuthError>;
-}
-
-impl Gate for View {
-    fn admit(&self, authorization: Option<&str>) -> Result<Caller, AuthError> {
-        require(authenticate(self, authorization)?, Role::Node)
-    }
-}
 
 /// What is set about the streams.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
     /// This server's name.
     pub server_name: String,
+    /// Where other servers reach this one; empty when it stands alone.
+    pub address: String,
     /// How long the server believes in a node without a renewal.
     pub lease: Duration,
 }
@@ -98,6 +95,10 @@ pub struct FleetDeps {
     pub gate: Arc<dyn Gate>,
     /// What is counted.
     pub metrics: FleetMetrics,
+    /// Whether the live store answers.
+    pub probe: Probe,
+    /// The revision of this server's own election key while it leads.
+    pub leading: watch::Receiver<Option<Revision>>,
     /// Ends every session, cleanly.
     pub shutdown: CancellationToken,
 }
@@ -117,6 +118,9 @@ pub(crate) struct Inner {
     gate: Arc<dyn Gate>,
     metrics: FleetMetrics,
     seats: Arc<Seats>,
+    desk: Arc<Desk>,
+    probe: Probe,
+    leading: watch::Receiver<Option<Revision>>,
     shutdown: CancellationToken,
 }
 
@@ -125,6 +129,7 @@ impl Fleet {
     /// To be called within a tokio runtime.
     #[must_use]
     pub fn start(config: FleetConfig, deps: FleetDeps) -> Self {
+        let desk = Desk::new(deps.store.clone(), deps.metrics.clone());
         let inner = Arc::new(Inner {
             config,
             store: deps.store,
@@ -133,10 +138,14 @@ impl Fleet {
             gate: deps.gate,
             metrics: deps.metrics,
             seats: Arc::default(),
+            desk: desk.clone(),
+            probe: deps.probe,
+            leading: deps.leading,
             shutdown: deps.shutdown,
         });
         let tasks = TaskTracker::new();
         tasks.spawn(watch_sessions(inner.clone()));
+        tasks.spawn(desk.work(inner.shutdown.clone()));
         Self { inner, tasks }
     }
 
@@ -148,7 +157,7 @@ impl Fleet {
             .max_encoding_message_size(wire::MESSAGE_MAX)
     }
 
-    /// Waits until every session has ended and its lease with it. Cancel the shutdown token before.
+    /// Waits until every session has ended and the store was told. Cancel the shutdown token before.
     pub async fn wait(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -163,8 +172,8 @@ impl FleetService for Fleet {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let authorization = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
-        let caller = self.inner.gate.admit(authorization).map_err(|e| refusal(&e))?;
+        let peer = peer_of(&request);
+        let admitted = self.inner.gate.admit_peer(&peer, authorization_of(&request)).await?;
         if self.inner.shutdown.is_cancelled() {
             return Err(End::Stopping
                 .status()
@@ -175,47 +184,62 @@ impl FleetService for Fleet {
         self.tasks.spawn(async move {
             let outbox = Outbox::new(sender);
             let mut ended = None;
-            let end = session::run(&inner, request.into_inner(), &outbox, &mut ended).await;
+            let end = session::run(&inner, request.into_inner(), &outbox, &admitted, &mut ended).await;
             outbox.close(&end);
-            finish(&inner, &caller, ended, &end).await;
+            finish(&inner, &admitted.caller, ended, &end).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    async fn quorum(&self, _: Request<QuorumRequest>) -> Result<Response<QuorumReply>, Status> {
-        Err(Status::unimplemented("quorum"))
+    async fn quorum(&self, request: Request<QuorumRequest>) -> Result<Response<QuorumReply>, Status> {
+        self.inner.gate.recognise(&peer_of(&request), authorization_of(&request))?;
+        let leads = self.inner.leading.borrow().is_some();
+        let lost = !leads && self.inner.probe.is_lost();
+        Ok(Response::new(QuorumReply { lost }))
     }
 
-    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
-        Err(Status::unimplemented("join"))
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        let membership = self.membership()?;
+        let reply = join::join(self.inner.store.as_ref(), membership, request.into_inner()).await?;
+        Ok(Response::new(reply))
     }
 
     async fn renew_certificate(
         &self,
-        _: Request<RenewCertificateRequest>,
+        request: Request<RenewCertificateRequest>,
     ) -> Result<Response<RenewCertificateReply>, Status> {
-        Err(Status::unimplemented("renewal of certificates"))
+        let membership = self.membership()?;
+        let peer = peer_of(&request);
+        let reply = join::renew(self.inner.store.as_ref(), membership, &peer, request.into_inner()).await?;
+        Ok(Response::new(reply))
     }
 }
 
-fn refusal(error: &AuthError) -> Status {
-    match error {
-        AuthError::Missing | AuthError::Unknown => Status::unauthenticated(error.to_string()),
-        AuthError::Role { .. } => Status::permission_denied(error.to_string()),
+impl Fleet {
+    fn membership(&self) -> Result<&Arc<Membership>, Status> {
+        self.inner.gate.membership().ok_or_else(|| {
+            Status::failed_precondition(
+                "this server has no certificates: agents show the node token of its data folder; see `token_file`",
+            )
+        })
     }
 }
 
-async fn finish(inner: &Inner, caller: &Caller, ended: Option<(model::NodeId, LeaseId)>, end: &End) {
+/// Who is at the other end, as the listener has found out; a connection without TLS shows nothing.
+fn peer_of<T>(request: &Request<T>) -> Peer {
+    request.extensions().get::<Peer>().cloned().unwrap_or(Peer::Anonymous)
+}
+
+fn authorization_of<T>(request: &Request<T>) -> Option<&str> {
+    request.metadata().get("authorization").and_then(|v| v.to_str().ok())
+}
+
+async fn finish(inner: &Inner, caller: &Caller, enrolled: Option<Enrolled>, end: &End) {
     inner.metrics.ended.with_label_values(&[end.word()]).inc();
-    let node = ended.as_ref().map_or("", |(node, _)| node.as_str());
+    let node = enrolled.as_ref().map_or("", |e| e.node().as_str());
     tracing::info!(node_id = node, token = caller.name, reason = end.word(), detail = %end, "session ended");
-    let Some((_, lease)) = ended.filter(|_| end.revokes()) else {
-        return;
-    };
-    match tokio::time::timeout(REVOKE_WAIT, inner.store.lease_revoke(lease)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "lease not revoked, it ends with its time"),
-        Err(_) => tracing::warn!("lease not revoked in time, it ends by itself"),
+    if let Some(enrolled) = enrolled {
+        enroll::leave(inner.store.as_ref(), &enrolled, inner.config.lease, &inner.shutdown).await;
     }
 }
 

@@ -2,12 +2,11 @@
 //!
 //! An observation only ever grows, is filed only while its allocation stands under the same fence,
 //! and is answered `accepted` after the allocation is gone only if this very allocation was folded
-//! into its step. Not here: reading and writing the store (`filing`).
+//! into its step, as its newest attempt or an earlier one. Not here: reading and writing the store
+//! (`filing`), waiting for it (`desk`).
 
 use model::{AllocId, Allocation, Fence, Observed, ObservedState, Outcome, StepRecord};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
-use tokio::sync::Notify;
+use std::collections::BTreeSet;
 use wire::v1;
 
 /// The longest report that is filed, bytes of JSON: an outcome's message and some dozen phases.
@@ -18,10 +17,6 @@ const TEXT_MAX: usize = 8 * 1024;
 
 /// Most phases of a report; later ones are left out.
 const PHASES_MAX: usize = 64;
-
-/// Most allocations of which reports wait, so that a hostile node costs 64 MiB at most. What is
-/// dropped comes again.
-const WAITING_MAX: usize = 1_024;
 
 /// Why a report was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,9 +128,11 @@ pub(super) fn judge(report: &Observed, held: &Held<'_>) -> Verdict {
     }
 }
 
-/// True when this very allocation's end is the step's end.
+/// True when this very allocation's end is the step's end, or that of an earlier attempt: its log
+/// is wanted until it is whole.
 pub(super) fn is_folded(step: &StepRecord, alloc: &AllocId) -> bool {
-    step.alloc.as_ref() == Some(alloc) && step.status.is_terminal()
+    let newest = step.alloc.as_ref() == Some(alloc) && step.status.is_terminal();
+    newest || step.earlier.iter().any(|e| e.alloc == *alloc)
 }
 
 /// What waits for one allocation: the farthest report, and every state that is to be acknowledged.
@@ -145,56 +142,32 @@ pub(super) struct Gathered {
     pub(super) states: BTreeSet<ObservedState>,
 }
 
-/// Reports that wait to be filed: one for each allocation, however often the node repeats itself.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    reports: Mutex<BTreeMap<AllocId, Gathered>>,
-    wake: Notify,
-}
-
-impl Waiting {
-    /// Adds a report. False: there is no room; the node sends it again.
-    pub(super) fn add(&self, report: Observed) -> bool {
-        let added = self.merge(Gathered {
+impl Gathered {
+    /// A report that nothing was gathered with yet.
+    pub(super) fn new(report: Observed) -> Self {
+        Self {
             states: [report.state].into(),
             report,
-        });
-        self.wake.notify_one();
-        added
+        }
     }
 
-    fn merge(&self, new: Gathered) -> bool {
-        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = reports.get_mut(&new.report.alloc) {
-            if new.report.state > there.report.state || new.report.fence != there.report.fence {
-                there.report = new.report;
-            }
-            there.states.extend(new.states);
-            return true;
+    /// Adds another report of the same allocation.
+    pub(super) fn merge(&mut self, report: Observed) {
+        self.states.insert(report.state);
+        if report.state > self.report.state || report.fence != self.report.fence {
+            self.report = report;
         }
-        if reports.len() >= WAITING_MAX {
-            return false;
-        }
-        reports.insert(new.report.alloc.clone(), new);
-        true
     }
 
-    /// Takes up to `max`; waits for one if there is none.
-    pub(super) async fn take(&self, max: usize) -> Vec<Gathered> {
-        loop {
-            {
-                let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-                if !reports.is_empty() {
-                    let taken = std::iter::from_fn(|| reports.pop_first()).take(max);
-                    let taken = taken.map(|(_, gathered)| gathered).collect();
-                    if !reports.is_empty() {
-                        self.wake.notify_one();
-                    }
-                    return taken;
-                }
-            }
-            self.wake.notified().await;
-        }
+    /// What it costs in memory and in a transaction, bytes, roughly.
+    pub(super) fn size(&self) -> usize {
+        let text = match &self.report.outcome {
+            Some(Outcome::StartFailed { message, .. } | Outcome::Lost { message }) => message.len(),
+            Some(Outcome::CommandMissing { command, message }) => command.len() + message.len(),
+            _ => 0,
+        };
+        let phases: usize = self.report.phases.iter().map(|p| p.name.len() + 40).sum();
+        400 + text + phases
     }
 }
 
@@ -264,6 +237,26 @@ pub(super) mod tests {
         }
     }
 
+    /// A step whose newest attempt is the second one, after this one.
+    fn retried(earlier: u32) -> StepRecord {
+        let first = observed(earlier, Ended);
+        StepRecord {
+            earlier: vec![model::Attempt {
+                attempt: earlier,
+                fence: first.fence,
+                alloc: first.alloc,
+                node: NodeId::new("n1").unwrap(),
+                outcome: first.outcome,
+                reason: "ended with exit code 1".to_owned(),
+                counts: true,
+                log_bytes: Some(12),
+                times: model::Times::default(),
+                usage: Usage::default(),
+            }],
+            ..step(2, StepStatus::Running)
+        }
+    }
+
     #[test]
     fn an_observation_grows_and_never_falls_back() {
         let order = allocation(1);
@@ -294,6 +287,8 @@ pub(super) mod tests {
             (Some(step(1, StepStatus::Queued)), Verdict::Refused),
             (Some(step(2, StepStatus::Success)), Verdict::Refused),
             (Some(step(2, StepStatus::Running)), Verdict::Refused),
+            (Some(retried(1)), Verdict::Folded),
+            (Some(retried(3)), Verdict::Refused),
         ] {
             let held = Held {
                 step: step.as_ref(),
@@ -378,23 +373,5 @@ pub(super) mod tests {
         let read = read(&report).unwrap();
         let stored: Observed = model::decode(&model::encode(&read)).unwrap();
         assert_eq!(stored.unknown.keys().collect::<Vec<_>>(), ["later"]);
-    }
-
-    #[tokio::test]
-    async fn repeated_reports_wait_as_one_and_all_their_states_are_answered() {
-        let waiting = Waiting::default();
-        for state in [Running, Preparing, Ended, Running] {
-            assert!(waiting.add(observed(1, state)));
-        }
-        assert!(waiting.add(observed(2, Preparing)));
-        let first = waiting.take(1).await;
-        assert_eq!(first[0].report, observed(1, Ended));
-        assert_eq!(first[0].states, [Preparing, Running, Ended].into());
-        assert_eq!(waiting.take(9).await[0].report, observed(2, Preparing));
-        for counter in 0..WAITING_MAX as u32 {
-            assert!(waiting.add(observed(counter, Preparing)));
-        }
-        assert!(!waiting.add(observed(1 << 20, Preparing)));
-        assert!(waiting.add(observed(3, Running)), "one that waits already has room");
     }
 }

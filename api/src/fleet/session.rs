@@ -5,16 +5,20 @@
 //! store's transactions (`enroll`, `filing`), logs (`crate::logs`).
 
 use super::desired::{Desired, Word};
+use super::desk::{Client, Visit};
 use super::end::End;
+use super::enroll::{Enrolled, Registrar};
 use super::filing::{self, Filed};
+use super::gate::{self, Admitted};
 use super::hello::Registration;
 use super::orders::{self, OrderError};
-use super::report::{self, Verdict, Waiting, state_word};
-use super::{Inner, enroll};
+use super::report::{self, Gathered, Verdict, state_word};
+use super::standing::{Cause, Standing};
+use super::Inner;
 use crate::clock::now_ms;
 use crate::logs::{Board, LogError, LogWriter, Reply};
 use futures::stream::{FuturesUnordered, StreamExt};
-use model::{AllocId, Allocation, NodeId, ObservedState};
+use model::{AllocId, Allocation, NodeId, Observed, ObservedState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,8 +45,9 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration
 /// How long one renewal may take before it is tried again.
 const RENEW_WAIT: Duration = Duration::from_secs(5);
 
-/// Most reports that are filed in one round trip.
-const FILE_MAX: usize = 64;
+/// How long an allocation may be prepared before that is filed: nobody but a reader of `explain`
+/// asks, and most steps run sooner.
+const PREPARING_FILED_AFTER: Duration = Duration::from_secs(2);
 
 /// Most logs that one node may have open: more than it can have allocations.
 const LOGS_MAX: usize = 4_096;
@@ -90,7 +95,11 @@ pub(super) struct Session<'a> {
     node: NodeId,
     lease: LeaseId,
     outbox: &'a Outbox,
-    waiting: Waiting,
+    standing: Arc<Standing>,
+    /// Where its reports are filed.
+    desk: Arc<Client>,
+    /// What is being prepared, since when it is, and was not filed.
+    preparing: Mutex<BTreeMap<AllocId, (Instant, Observed)>>,
     board: Arc<Board>,
     logs: Mutex<BTreeMap<AllocId, Slot>>,
     to_open: mpsc::UnboundedSender<AllocId>,
@@ -159,9 +168,10 @@ pub(super) async fn run(
     fleet: &Inner,
     mut inbound: Streaming<v1::AgentMessage>,
     outbox: &Outbox,
-    ended: &mut Option<(NodeId, LeaseId)>,
+    admitted: &Admitted,
+    enrolled: &mut Option<Enrolled>,
 ) -> End {
-    match open(fleet, &mut inbound, outbox, ended).await {
+    match open(fleet, &mut inbound, outbox, admitted, enrolled).await {
         Ok(end) | Err(end) => end,
     }
 }
@@ -170,33 +180,42 @@ async fn open(
     fleet: &Inner,
     inbound: &mut Streaming<v1::AgentMessage>,
     outbox: &Outbox,
-    ended: &mut Option<(NodeId, LeaseId)>,
+    admitted: &Admitted,
+    kept: &mut Option<Enrolled>,
 ) -> Result<End, End> {
     let stopping = fleet.shutdown.clone();
-    let registration = tokio::select! {
-        registration = hello(inbound) => registration?,
+    let opened = async {
+        let registration = hello(inbound).await?;
+        admitted.check(&registration.node)?;
+        let registrar = Registrar {
+            store: fleet.store.as_ref(),
+            metrics: &fleet.metrics,
+            server: &fleet.config.server_name,
+            address: &fleet.config.address,
+            lease: fleet.config.lease,
+        };
+        let enrolled = registrar.enroll(&registration, now_ms()).await?;
+        Ok::<_, End>((registration, enrolled))
+    };
+    let (registration, enrolled) = tokio::select! {
+        opened = opened => opened?,
         () = stopping.cancelled() => return Err(End::Stopping),
     };
-    let store = fleet.store.as_ref();
-    let enrolled = enroll::enroll(
-        store,
-        &fleet.config.server_name,
-        fleet.config.lease,
-        &registration,
-        now_ms(),
-    )
-    .await?;
-    *ended = Some((registration.node.clone(), enrolled.lease));
-    let seat = fleet.seats.take(&registration.node, enrolled.epoch)?;
-    tracing::info!(node_id = %registration.node, node_epoch = enrolled.epoch, "node registered");
+    *kept = Some(enrolled.clone());
+    let seat = fleet.seats.take(&registration.node, enrolled.epoch())?;
+    tracing::info!(node_id = %registration.node, node_epoch = enrolled.epoch(), "node registered");
     let _counted = Counted::new(fleet);
     let (to_open, opens) = mpsc::unbounded_channel();
+    let standing = Arc::new(Standing::default());
+    let visit = Visit(fleet.desk.client(&registration.node, standing.clone()));
     let session = Session {
         fleet,
         node: registration.node,
         lease: enrolled.lease,
         outbox,
-        waiting: Waiting::default(),
+        standing,
+        desk: visit.0.clone(),
+        preparing: Mutex::default(),
         board: Arc::default(),
         logs: Mutex::default(),
         to_open,
@@ -206,7 +225,7 @@ async fn open(
     };
     let welcome = server_message::Message::Welcome(v1::Welcome {
         server: fleet.config.server_name.clone(),
-        node_epoch: enrolled.epoch,
+        node_epoch: enrolled.epoch(),
         lease_ms: u64::try_from(fleet.config.lease.as_millis()).unwrap_or(u64::MAX),
     });
     outbox.send(welcome).await?;
@@ -214,9 +233,11 @@ async fn open(
         biased;
         () = stopping.cancelled() => End::Stopping,
         () = seat.replaced.cancelled() => End::Replaced,
+        () = gate::ended(admitted.until_s) => End::CertificateEnded,
         end = session.renew() => end,
         end = session.receive(inbound) => end,
-        end = session.file_reports() => end,
+        end = session.answer_reports() => end,
+        () = session.file_preparing() => End::Stopping,
         end = session.order() => end,
         end = session.open_logs(opens) => end,
         end = session.tell_of_logs() => end,
@@ -257,15 +278,45 @@ impl Session<'_> {
                 if observed.state == ObservedState::Ended {
                     self.leaving().ended(&observed.alloc);
                 }
-                if !self.waiting.add(observed) {
-                    tracing::warn!(node_id = %self.node, "too many reports wait, one was left to come again");
-                }
+                self.on_report(observed);
             }
             Some(Message::LogOpen(open)) => self.open_log(&open.alloc_id)?,
             Some(Message::Log(data)) => self.on_log(data)?,
             None => tracing::debug!(node_id = %self.node, "message of a newer release passed over"),
         }
         Ok(())
+    }
+
+    fn on_report(&self, observed: Observed) {
+        let mut preparing = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        if observed.state == ObservedState::Preparing && self.standing.stands(&observed.alloc) {
+            let since = (Instant::now(), observed.clone());
+            preparing.entry(observed.alloc.clone()).or_insert(since);
+            self.desk
+                .answer(Gathered::new(observed), Filed::Accepted(Verdict::Known));
+            return;
+        }
+        preparing.remove(&observed.alloc);
+        drop(preparing);
+        if !self.fleet.desk.add(&self.desk, observed) {
+            tracing::warn!(node_id = %self.node, "too many reports wait, one was left to come again");
+        }
+    }
+
+    /// Files what has been prepared for long.
+    async fn file_preparing(&self) {
+        loop {
+            tokio::time::sleep(PREPARING_FILED_AFTER / 4).await;
+            let mut preparing = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+            let late = preparing.extract_if(.., |alloc, (since, _)| {
+                since.elapsed() >= PREPARING_FILED_AFTER || !self.standing.stands(alloc)
+            });
+            for (alloc, (_, report)) in late {
+                if self.standing.stands(&alloc) {
+                    self.fleet.desk.add(&self.desk, report);
+                }
+            }
+        }
     }
 
     fn leaving(&self) -> MutexGuard<'_, Leaving> {
@@ -317,6 +368,7 @@ impl Session<'_> {
             let deadline = came + self.fleet.config.lease;
             if sequence != renewed {
                 match timeout(RENEW_WAIT, self.fleet.store.lease_keep_alive(self.lease)).await {
+                    Ok(Ok(0) | Err(StoreError::NoLease(_))) => return End::LeaseLost,
                     Ok(Ok(_)) => {
                         renewed = sequence;
                         self.fleet.metrics.renewals.inc();
@@ -326,7 +378,6 @@ impl Session<'_> {
                         }
                         continue;
                     }
-                    Ok(Err(StoreError::NoLease(_))) => return End::LeaseLost,
                     Ok(Err(error)) => tracing::warn!(node_id = %self.node, %error, "lease not renewed yet"),
                     Err(_) => tracing::warn!(node_id = %self.node, "lease not renewed yet, the store is slow"),
                 }
@@ -347,32 +398,18 @@ impl Session<'_> {
         }
     }
 
-    /// Files reports and answers them. While the store does not answer, nobody is answered.
-    async fn file_reports(&self) -> End {
-        let store = self.fleet.store.as_ref();
+    /// Answers reports that were filed. While the store does not answer, nobody is answered.
+    async fn answer_reports(&self) -> End {
         loop {
-            let reports = self.waiting.take(FILE_MAX).await;
-            let timer = self.fleet.metrics.filed_seconds.start_timer();
-            let mut pauses = Pauses::default();
-            let results = loop {
-                match filing::file(store, &self.node, &reports).await {
-                    Ok(results) => break results,
-                    Err(error) => {
-                        tracing::warn!(node_id = %self.node, %error, "reports not filed yet");
-                        pauses.wait().await;
-                    }
-                }
-            };
-            timer.observe_duration();
-            for (gathered, result) in reports.iter().zip(results) {
-                if let Err(end) = self.answer(gathered, result).await {
+            for (gathered, filed) in self.desk.answers().await {
+                if let Err(end) = self.answer(&gathered, filed).await {
                     return end;
                 }
             }
         }
     }
 
-    async fn answer(&self, gathered: &report::Gathered, result: Filed) -> Result<(), End> {
+    async fn answer(&self, gathered: &Gathered, result: Filed) -> Result<(), End> {
         let (word, accepted) = match result {
             Filed::Accepted(Verdict::File) => ("filed", true),
             Filed::Accepted(_) => ("known", true),
@@ -381,7 +418,9 @@ impl Session<'_> {
         };
         self.fleet.metrics.reports.with_label_values(&[word]).inc();
         let alloc = &gathered.report.alloc;
-        tracing::debug!(alloc_id = %alloc, state = state_word(gathered.report.state), result = word, "report answered");
+        let cause = self.standing.cause(alloc);
+        tracing::debug!(alloc_id = %alloc, state = state_word(gathered.report.state), result = word,
+            request_id = cause.request_id, trace_id = cause.trace_id, "report answered");
         for state in &gathered.states {
             let ack = v1::ReportAck {
                 alloc_id: alloc.to_string(),
@@ -415,8 +454,14 @@ impl Session<'_> {
             };
             for word in words {
                 match word {
-                    Word::Order(allocation) => self.send_order(&allocation).await?,
-                    Word::Vanished(alloc) => self.on_vanished(alloc).await?,
+                    Word::Order(allocation) => {
+                        self.stand(&allocation);
+                        self.send_order(&allocation).await?;
+                    }
+                    Word::Vanished(alloc) => {
+                        self.standing.vanished(&alloc);
+                        self.on_vanished(alloc).await?;
+                    }
                 }
             }
         }
@@ -429,6 +474,7 @@ impl Session<'_> {
         for word in words {
             let Word::Order(allocation) = word else { continue };
             standing.insert(allocation.id.clone());
+            self.stand(&allocation);
             orders.extend(self.compose(&allocation).await);
         }
         self.fleet.metrics.orders.inc_by(orders.len() as u64);
@@ -465,6 +511,12 @@ impl Session<'_> {
         }
     }
 
+    /// From here on reports of the order are filed without reading the store, unless an earlier
+    /// session may have filed some.
+    fn stand(&self, allocation: &Allocation) {
+        self.standing.order(allocation, self.held.contains(&allocation.id));
+    }
+
     async fn send_order(&self, allocation: &Allocation) -> Result<(), End> {
         if let Some(order) = self.compose(allocation).await {
             self.fleet.metrics.orders.inc();
@@ -479,7 +531,10 @@ impl Session<'_> {
         let mut pauses = Pauses::default();
         loop {
             let tried = match orders::compose(store, &self.fleet.definitions, allocation).await {
-                Ok(order) => return Some(order),
+                Ok(order) => {
+                    self.log_order(&order, allocation);
+                    return Some(order);
+                }
                 Err(OrderError::Undeliverable(_)) if self.held.contains(&allocation.id) => {
                     return Some(orders::brief(allocation));
                 }
@@ -493,6 +548,16 @@ impl Session<'_> {
             tracing::warn!(alloc_id = %allocation.id, %error, "order not written yet");
             pauses.wait().await;
         }
+    }
+
+    fn log_order(&self, order: &v1::Order, allocation: &Allocation) {
+        let cause = Cause {
+            request_id: order.request_id.clone(),
+            trace_id: crate::trace::trace_id(&order.traceparent).to_owned(),
+        };
+        tracing::info!(node_id = %self.node, run_id = %allocation.run, step = allocation.step, alloc_id = %allocation.id,
+            stop = order.stop, request_id = cause.request_id, trace_id = cause.trace_id, "order goes to its node");
+        self.standing.caused(&allocation.id, cause);
     }
 
     /// An allocation is not ordered any more: the agent drops it, unless it owes its log.
@@ -544,7 +609,7 @@ impl Session<'_> {
     async fn open_one(&self, alloc: AllocId) -> Result<(), End> {
         let mut pauses = Pauses::default();
         loop {
-            match filing::may_write_log(self.fleet.store.as_ref(), &self.node, &alloc).await {
+            match self.may_write_log(&alloc).await {
                 Ok(true) => match self.fleet.logs.open(&alloc, self.board.clone()).await {
                     Ok(writer) => {
                         self.logs().insert(alloc, Slot::Open(writer));
@@ -562,6 +627,13 @@ impl Session<'_> {
         }
         self.logs().remove(&alloc);
         self.forget(&alloc).await
+    }
+
+    async fn may_write_log(&self, alloc: &AllocId) -> Result<bool, StoreError> {
+        if self.standing.stands(alloc) {
+            return Ok(true);
+        }
+        filing::may_write_log(self.fleet.store.as_ref(), &self.node, alloc).await
     }
 
     /// Tells the node what is stored of its logs.
@@ -608,12 +680,12 @@ impl Session<'_> {
 
 /// Growing pauses between tries.
 #[derive(Default)]
-struct Pauses {
+pub(super) struct Pauses {
     last: Option<Duration>,
 }
 
 impl Pauses {
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         let (first, longest) = RETRY_PAUSES;
         let pause = self.last.map_or(first, |last| (last * 2).min(longest));
         self.last = Some(pause);

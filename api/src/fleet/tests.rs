@@ -356,17 +356,13 @@ async fn of_two_streams_of_a_node_the_newer_one_stays() {
     let (mut newer, ..) = Agent::register(&world.port, &[]).await;
     let status = older.end().await;
     assert_eq!(status.code(), Code::Aborted, "{status:?}");
-    soon("the end of the older one's lease", async {
-        while store.lease_keep_alive(lease).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    let session = world.session().await.unwrap();
     assert_eq!(
-        world.session().await.unwrap().node_epoch,
-        2,
-        "the older one's end removes nothing"
+        (session.node_epoch, session.connected),
+        (2, true),
+        "the older one's last word is not heard"
     );
+    assert!(store.lease_keep_alive(lease).await.is_ok(), "a lease is never revoked");
 
     let blobs = Arc::new(FolderBlobs::open(world.folder.path().join("blobs")).unwrap());
     let other = Port::open("s2", world.port.store.clone(), blobs, LEASE).await;
@@ -418,15 +414,53 @@ async fn a_renewal_is_answered_only_while_the_lease_lives() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_says_so_and_frees_the_node_at_once() {
-    let world = World::new().await;
+async fn a_server_that_stops_says_so_and_leaves_the_node_its_lease() {
+    let store = Flaky::new();
+    let world = World::over(store.clone()).await;
     let (agent, ..) = Agent::register(&world.port, &[]).await;
     world.port.shutdown.cancel();
     let status = agent.end().await;
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("stopping"), "{status:?}");
     soon("the end of all sessions", world.port.fleet.wait()).await;
-    assert_eq!(world.session().await, None);
+    let session = world.session().await.expect("the node has its lease");
+    assert!(!session.connected, "{session:?}");
+    assert!(store.lease_keep_alive(store.newest_lease()).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_end_of_a_stream_is_told_under_the_same_lease_and_ends_with_it() {
+    let folder = TempDir::new().unwrap();
+    let store = Flaky::new();
+    let blobs = Arc::new(FolderBlobs::open(folder.path()).unwrap());
+    let port = Port::open("s1", store.clone(), blobs, Duration::from_secs(3)).await;
+    let (agent, epoch, _) = Agent::register(&port, &[]).await;
+    let before = store.get("session/n1").await.unwrap().unwrap();
+    // The store is away when the stream breaks: it is told later.
+    store.set_down(true);
+    drop(agent);
+    soon("a try that fails", async {
+        while store.refused.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    store.set_down(false);
+    let mut watch = store.watch("session/", before.mod_revision).await.unwrap();
+    let change = soon("the last word", watch.recv()).await;
+    let Some(store::WatchEvent::Changes(changes)) = change else {
+        panic!("{change:?}")
+    };
+    let record: SessionRecord = model::decode(changes[0].value.as_ref().expect("a put, no removal")).unwrap();
+    assert_eq!(
+        (record.connected, record.node_epoch, record.server.as_str()),
+        (false, epoch, "s1")
+    );
+    removed(store.as_ref(), "session/n1", changes[0].revision).await;
+    assert!(
+        store.lease_keep_alive(store.newest_lease()).await.is_err(),
+        "it went with its lease"
+    );
 }
 
 #[tokio::test]
