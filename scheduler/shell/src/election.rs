@@ -4,6 +4,9 @@
 //! belief: whoever lost the key commits nothing, however late it learns of it. A clean stop revokes
 //! the lease, and the next server leads at once; a killed leader's key vanishes with its lease.
 //!
+//! A claim whose outcome is unknown may stand: its lease is revoked before the next one, so that
+//! the server does not wait for itself. If that fails too the lease expires unrenewed.
+//!
 //! Not here: what a leader does.
 
 use crate::SchedulerConfig;
@@ -22,6 +25,12 @@ use tokio_util::sync::CancellationToken;
 /// A lease is renewed this many times within its time to live.
 const RENEWALS_PER_TTL: u32 = 4;
 
+/// How long one call of the store may take before its outcome counts as unknown.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the store may take to give up a lease; it expires by itself if this fails.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a server that may not write to this store waits before it looks again.
 const REFUSED_FORMAT_WAIT: Duration = Duration::from_secs(10);
 
@@ -31,6 +40,8 @@ enum Campaign {
     Won { lease: LeaseId, revision: Revision },
     /// Somebody else's; watch from there.
     Held { revision: Revision },
+    /// Somebody else was quicker, and has left since.
+    Missed,
     /// The store is of a newer format.
     TooNew { format: u32 },
 }
@@ -66,6 +77,7 @@ impl Election {
                     self.wait_for_vacancy(revision).await;
                     Duration::ZERO
                 }
+                Ok(Campaign::Missed) => Duration::ZERO,
                 Ok(Campaign::TooNew { format }) => {
                     tracing::error!(
                         format,
@@ -92,13 +104,22 @@ impl Election {
     }
 
     async fn campaign(&self) -> Result<Campaign, StoreError> {
-        if let Some(format) = self.newer_format().await? {
+        let version = in_time(self.store.get(key::CLUSTER_VERSION)).await?;
+        if let Some(format) = version.as_ref().and_then(newer_format) {
             return Ok(Campaign::TooNew { format });
         }
-        if let Some(held) = self.store.get(key::LEADER).await? {
+        if let Some(held) = in_time(self.store.get(key::LEADER)).await? {
             return Ok(held_by(&held));
         }
-        let lease = self.store.lease_grant(self.config.election_ttl_ms).await?;
+        let lease = in_time(self.store.lease_grant(self.config.election_ttl_ms)).await?;
+        let claimed = self.claim(lease, version.is_none()).await;
+        if !matches!(claimed, Ok(Campaign::Won { .. })) {
+            self.revoke(lease).await;
+        }
+        claimed
+    }
+
+    async fn claim(&self, lease: LeaseId, new_cluster: bool) -> Result<Campaign, StoreError> {
         let leader = Leader {
             server: self.config.server_name.clone(),
             unknown: Unknown::new(),
@@ -106,27 +127,23 @@ impl Election {
         let claim = Txn::new()
             .expect(key::LEADER, Expect::Absent)
             .put_leased(key::LEADER, &leader, lease);
-        match self.store.commit(claim).await? {
+        match in_time(self.store.commit(claim)).await? {
             Commit::Applied(revision) => {
-                self.found_cluster(revision).await?;
+                if new_cluster {
+                    self.found_cluster(revision).await?;
+                }
                 Ok(Campaign::Won { lease, revision })
             }
-            Commit::Refused { found, .. } => {
-                self.store.lease_revoke(lease).await?;
-                let revision = found.map_or(Revision(0), |f| f.mod_revision);
-                Ok(Campaign::Held { revision })
-            }
+            Commit::Refused { found: Some(held), .. } => Ok(held_by(&held)),
+            Commit::Refused { found: None, .. } => Ok(Campaign::Missed),
         }
     }
 
-    async fn newer_format(&self) -> Result<Option<u32>, StoreError> {
-        let Some(entry) = self.store.get(key::CLUSTER_VERSION).await? else {
-            return Ok(None);
-        };
-        match entry.decode::<ClusterVersion>() {
-            Ok(version) => Ok(Some(version.format).filter(|f| *f > STORE_FORMAT)),
-            // What cannot be read is taken for newer: nothing may be written then.
-            Err(_) => Ok(Some(u32::MAX)),
+    async fn revoke(&self, lease: LeaseId) {
+        match tokio::time::timeout(REVOKE_TIMEOUT, self.store.lease_revoke(lease)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => tracing::warn!(error = %cause, "the leader's lease was not revoked and will expire"),
+            Err(_) => tracing::warn!("the leader's lease was not revoked in time and will expire"),
         }
     }
 
@@ -145,7 +162,9 @@ impl Election {
             .expect(key::CLUSTER_VERSION, Expect::Absent)
             .put(key::CLUSTER_VERSION, &version);
         // Refused when it is there already, which is as good.
-        self.store.commit_batch(vec![own_key], vec![first]).await.map(|_| ())
+        in_time(self.store.commit_batch(vec![own_key], vec![first]))
+            .await
+            .map(|_| ())
     }
 
     /// Holds the key until it is lost or the server stops.
@@ -159,9 +178,7 @@ impl Election {
         }
         self.standing.send_replace(None);
         self.metrics.leader.set(0);
-        if let Err(cause) = self.store.lease_revoke(lease).await {
-            tracing::warn!(error = %cause, "the leader's lease was not revoked and will expire");
-        }
+        self.revoke(lease).await;
         tracing::info!(server = %self.config.server_name, why = ?stopped, "leads no longer");
     }
 
@@ -177,7 +194,8 @@ impl Election {
                 () = tokio::time::sleep(every) => {}
             }
             let asked = Instant::now();
-            match tokio::time::timeout(ttl / 2, self.store.lease_keep_alive(lease)).await {
+            let left = ttl.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left.min(ttl / 2), self.store.lease_keep_alive(lease)).await {
                 Ok(Ok(_)) => renewed = asked,
                 Ok(Err(StoreError::NoLease(_))) => return Ended::LeaseExpired,
                 Ok(Err(cause)) => tracing::warn!(error = %cause, "the leader's lease was not renewed"),
@@ -217,6 +235,21 @@ enum Ended {
     Shutdown,
     LeaseExpired,
     Deposed,
+}
+
+/// The outcome of a call that takes too long is unknown, as if its answer were lost.
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| Err(StoreError::Unavailable("the call took too long".to_owned()));
+    tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(late)
+}
+
+/// The store's format if this release may not write to it.
+fn newer_format(entry: &Entry) -> Option<u32> {
+    match entry.decode::<ClusterVersion>() {
+        Ok(version) => Some(version.format).filter(|f| *f > STORE_FORMAT),
+        // What cannot be read is taken for newer: nothing may be written then.
+        Err(_) => Some(u32::MAX),
+    }
 }
 
 fn held_by(entry: &Entry) -> Campaign {

@@ -1,20 +1,24 @@
-//! Keeps the view warm: reads each prefix page by page, then follows it by a watch.
+//! Keeps the view warm: reads each prefix page by page, then follows it by a watch. Besides, it
+//! knows who leads and how far the store has come.
 //!
 //! The watches of different prefixes are not in step with each other; the view does not mind.
 //! Not here: what a change means.
 
 use futures::FutureExt;
 use futures::stream::{self, BoxStream, SelectAll, StreamExt};
-use model::key;
+use model::{Leader, key};
 use scheduler::{Cluster, Malformed, Taken};
 use store::live::PAGE_MAX;
 use store::{Change, Revision, Store, StoreError, Watch, WatchEvent};
+use tokio::sync::watch;
 
 /// What the scheduler looks at.
-const PREFIXES: [&str; 7] = [
+const PREFIXES: [&str; 9] = [
+    key::LEADER,
     key::CLUSTER_VERSION,
     key::NODES,
     key::SESSIONS,
+    key::ELIGIBILITIES,
     key::RUNS,
     key::ALLOCS,
     key::OBSERVED,
@@ -37,23 +41,80 @@ enum FeedEvent {
 /// All watches as one stream.
 pub(crate) struct Feed {
     events: SelectAll<BoxStream<'static, FeedEvent>>,
+    leader_name: watch::Sender<Option<String>>,
+    newest: Revision,
 }
 
 impl Feed {
     /// Reads everything into `cluster` and follows it from there.
-    pub(crate) async fn open(store: &dyn Store, cluster: &mut Cluster) -> Result<Self, StoreError> {
-        let mut events = SelectAll::new();
+    pub(crate) async fn open(
+        store: &dyn Store,
+        cluster: &mut Cluster,
+        leader_name: watch::Sender<Option<String>>,
+    ) -> Result<Self, StoreError> {
+        let mut feed = Self {
+            events: SelectAll::new(),
+            leader_name,
+            newest: Revision(0),
+        };
+        feed.leader_name.send_replace(None);
         for prefix in PREFIXES {
-            let revision = load(store, prefix, cluster).await?;
-            events.push(follow(store.watch(prefix, revision).await?));
+            let revision = feed.load(store, prefix, cluster).await?;
+            feed.events.push(follow(store.watch(prefix, revision).await?));
         }
-        Ok(Self { events })
+        Ok(feed)
+    }
+
+    /// The newest revision that was heard of.
+    pub(crate) fn newest(&self) -> Revision {
+        self.newest
+    }
+
+    /// Reads a prefix page by page; answers the revision to watch from. Runs that have finished shrink
+    /// as they are read, so the whole history never is in memory.
+    async fn load(&mut self, store: &dyn Store, prefix: &str, cluster: &mut Cluster) -> Result<Revision, StoreError> {
+        let mut first_revision = None;
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.range(prefix, after.as_deref(), PAGE_MAX).await?;
+            let revision = *first_revision.get_or_insert(page.revision);
+            for entry in &page.entries {
+                self.hear(cluster, &entry.key, Some(&entry.value), entry.mod_revision);
+            }
+            cluster.refresh();
+            after = page.entries.into_iter().next_back().map(|e| e.key);
+            if !page.more || after.is_none() {
+                return Ok(revision);
+            }
+        }
+    }
+
+    fn hear(&mut self, cluster: &mut Cluster, key: &str, value: Option<&[u8]>, revision: Revision) {
+        self.newest = self.newest.max(revision);
+        if key == key::LEADER {
+            let leader = value.and_then(|bytes| model::decode::<Leader>(bytes).ok());
+            self.leader_name.send_replace(leader.map(|l| l.server));
+        } else {
+            tell(cluster, key, value, revision);
+        }
+    }
+
+    fn apply(&mut self, event: Option<FeedEvent>, cluster: &mut Cluster) -> Result<(), Broken> {
+        match event {
+            Some(FeedEvent::Changes(changes)) => {
+                for change in changes {
+                    self.hear(cluster, &change.key, change.value.as_deref(), change.revision);
+                }
+                Ok(())
+            }
+            Some(FeedEvent::Ended) | None => Err(Broken),
+        }
     }
 
     /// Waits for the next change and takes it, with all that has arrived behind it.
     pub(crate) async fn take(&mut self, cluster: &mut Cluster) -> Result<(), Broken> {
         let first = self.events.next().await;
-        apply(first, cluster)?;
+        self.apply(first, cluster)?;
         self.drain(cluster)
     }
 
@@ -63,39 +124,24 @@ impl Feed {
             let Some(event) = self.events.next().now_or_never() else {
                 break;
             };
-            apply(event, cluster)?;
+            self.apply(event, cluster)?;
         }
         Ok(())
     }
 }
 
-/// Reads a prefix page by page; answers the revision to watch from. Runs that have finished shrink
-/// as they are read, so the whole history never is in memory.
-async fn load(store: &dyn Store, prefix: &str, cluster: &mut Cluster) -> Result<Revision, StoreError> {
-    let mut first_revision = None;
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.range(prefix, after.as_deref(), PAGE_MAX).await?;
-        let revision = *first_revision.get_or_insert(page.revision);
-        for entry in &page.entries {
-            tell(cluster, &entry.key, Some(&entry.value), entry.mod_revision);
-        }
-        cluster.refresh();
-        after = page.entries.into_iter().next_back().map(|e| e.key);
-        if !page.more || after.is_none() {
-            return Ok(revision);
-        }
-    }
-}
-
-/// Reads all orders at the beginning of a term.
-pub(crate) async fn read_orders(store: &dyn Store, cluster: &mut Cluster) -> Result<(), StoreError> {
+/// Reads what the leader before may have written without it having come by the watch: all orders,
+/// since what is free follows from them, and what operators want of nodes.
+pub(crate) async fn read_at_takeover(store: &dyn Store, cluster: &mut Cluster) -> Result<(), StoreError> {
     let (entries, revision) = store::live::read_all(store, key::ALLOCS).await?;
     let orders = entries
         .iter()
         .map(|e| (e.key.as_str(), e.value.as_slice(), e.mod_revision.0));
     for malformed in cluster.on_all_orders(orders, revision.0) {
         kept_out(&malformed);
+    }
+    for entry in store::live::read_all(store, key::ELIGIBILITIES).await?.0 {
+        tell(cluster, &entry.key, Some(&entry.value), entry.mod_revision);
     }
     Ok(())
 }
@@ -113,18 +159,6 @@ fn follow(watch: Watch) -> BoxStream<'static, FeedEvent> {
         }
     };
     stream::unfold(Some(watch), next).boxed()
-}
-
-fn apply(event: Option<FeedEvent>, cluster: &mut Cluster) -> Result<(), Broken> {
-    match event {
-        Some(FeedEvent::Changes(changes)) => {
-            for change in changes {
-                tell(cluster, &change.key, change.value.as_deref(), change.revision);
-            }
-            Ok(())
-        }
-        Some(FeedEvent::Ended) | None => Err(Broken),
-    }
 }
 
 /// Takes one change into the view; says once when a record is kept out.

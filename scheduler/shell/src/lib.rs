@@ -9,15 +9,19 @@
 //! Not here: any decision (`scheduler`), nodes' streams and requests of people (`api`).
 
 mod backoff;
+mod clock;
 mod commit;
+mod compaction;
 mod election;
 mod feed;
 mod metrics;
 mod work;
 
+pub use crate::clock::WallClock;
 use crate::metrics::Metrics;
 use crate::work::{Question, Work};
 use model::{RunId, StepRecord, key};
+pub use scheduler::LeaseTimes;
 use scheduler::{Explanation, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +51,10 @@ pub struct SchedulerConfig {
     pub election_ttl_ms: u64,
     /// The longest time between two looks at everything, milliseconds.
     pub period_ms: u64,
+    /// What the nodes' agents go by: when a silent node is given up follows from it.
+    pub lease: LeaseTimes,
+    /// Which clock stamps records.
+    pub wall_clock: WallClock,
 }
 
 impl SchedulerConfig {
@@ -57,6 +65,8 @@ impl SchedulerConfig {
             server_name: server_name.into(),
             election_ttl_ms: ELECTION_TTL_MS,
             period_ms: PERIOD_MS,
+            lease: LeaseTimes::default(),
+            wall_clock: WallClock::System,
         }
     }
 }
@@ -74,6 +84,7 @@ impl Scheduler {
     pub fn start(store: Arc<dyn Store>, config: SchedulerConfig, shutdown: CancellationToken) -> SchedulerHandle {
         let metrics = Arc::new(Metrics::new());
         let (standing_in, standing) = watch::channel(None);
+        let (leader_name_in, leader_name) = watch::channel(None);
         let (questions_in, questions) = mpsc::channel(QUESTIONS_MAX);
         let (ended_in, ended) = watch::channel(false);
         let (deposed_in, deposed) = watch::channel(Revision(0));
@@ -91,10 +102,15 @@ impl Scheduler {
             Arc::clone(&store),
             config,
             Arc::clone(&metrics),
-            standing.clone(),
-            deposed_in,
-            questions,
-            shutdown,
+            work::Told {
+                standing: standing.clone(),
+                questions,
+                shutdown,
+            },
+            work::Tells {
+                deposed: deposed_in,
+                leader_name: leader_name_in,
+            },
         );
         tokio::spawn(async move {
             let elected = tokio::spawn(election.run());
@@ -110,6 +126,7 @@ impl Scheduler {
             store,
             metrics,
             standing,
+            leader_name,
             questions: questions_in,
             ended,
         }
@@ -122,6 +139,7 @@ pub struct SchedulerHandle {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     standing: watch::Receiver<Option<Revision>>,
+    leader_name: watch::Receiver<Option<String>>,
     questions: mpsc::Sender<Question>,
     ended: watch::Receiver<bool>,
 }
@@ -145,6 +163,12 @@ impl SchedulerHandle {
     #[must_use]
     pub fn leading(&self) -> watch::Receiver<Option<Revision>> {
         self.standing.clone()
+    }
+
+    /// Who leads, as the leader's key says it: the name of its server; `None` while nobody does.
+    #[must_use]
+    pub fn leader_name(&self) -> Option<String> {
+        self.leader_name.borrow().clone()
     }
 
     /// Why the step with this ordinal is where it is, or why not yet; `None` when it is not known

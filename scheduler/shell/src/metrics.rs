@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub(crate) placement_seconds: Histogram,
     /// From the moment a step's needs were satisfied to its allocation.
     pub(crate) queue_wait_seconds: Histogram,
+    /// From the leader's key to the first plan.
+    pub(crate) takeover_seconds: Histogram,
     /// Ready steps without a node.
     pub(crate) queue_length: IntGauge,
     /// Runs that have not finished.
@@ -74,6 +76,11 @@ impl Metrics {
                 "buildflow_scheduler_queue_wait_seconds",
                 "From the moment a step's needs were satisfied to its allocation.",
                 &WAIT_BUCKETS,
+            ),
+            takeover_seconds: histogram(
+                "buildflow_scheduler_takeover_seconds",
+                "From holding the leader's key to knowing all that a leader has to know.",
+                &PLACEMENT_BUCKETS,
             ),
             queue_length: gauge("buildflow_scheduler_queue_length", "Ready steps without a node."),
             live_runs: gauge("buildflow_scheduler_live_runs", "Runs that have not finished."),

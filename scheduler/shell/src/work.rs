@@ -15,13 +15,15 @@
 
 use crate::SchedulerConfig;
 use crate::backoff::Backoff;
+use crate::clock::Clocks;
 use crate::commit::{Answer, commit};
-use crate::feed::{Broken, Feed, read_orders, tell};
+use crate::compaction::Compaction;
+use crate::feed::{Broken, Feed, read_at_takeover, tell};
 use crate::metrics::Metrics;
 use model::RunId;
 use scheduler::{Action, Cluster, Explanation, Plan, Ticket, Transition};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use store::{Guard, Revision, Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -56,21 +58,39 @@ impl From<StoreError> for Interrupted {
     }
 }
 
+/// What the loop is told from outside.
+pub(crate) struct Told {
+    /// The revision of our own key while we hold it.
+    pub(crate) standing: watch::Receiver<Option<Revision>>,
+    pub(crate) questions: mpsc::Receiver<Question>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// What the loop tells.
+pub(crate) struct Tells {
+    /// The key of this revision is of no use any more.
+    pub(crate) deposed: watch::Sender<Revision>,
+    /// Who leads.
+    pub(crate) leader_name: watch::Sender<Option<String>>,
+}
+
 /// The loop of one server's scheduler.
 pub(crate) struct Work {
     store: Arc<dyn Store>,
     config: SchedulerConfig,
     metrics: Arc<Metrics>,
-    standing: watch::Receiver<Option<Revision>>,
-    deposed: watch::Sender<Revision>,
-    questions: mpsc::Receiver<Question>,
-    shutdown: CancellationToken,
+    told: Told,
+    tells: Tells,
+    clocks: Clocks,
+    compaction: Compaction,
     cluster: Cluster,
     backoff: Backoff,
     /// The term whose orders have been read into this view.
     term: Option<Revision>,
     /// A term in which the outcome of a commit is unknown.
     spent: Option<Revision>,
+    /// The newest term, and when it was first seen, in steady time.
+    began: Option<(Revision, u64)>,
 }
 
 impl Work {
@@ -78,29 +98,28 @@ impl Work {
         store: Arc<dyn Store>,
         config: SchedulerConfig,
         metrics: Arc<Metrics>,
-        standing: watch::Receiver<Option<Revision>>,
-        deposed: watch::Sender<Revision>,
-        questions: mpsc::Receiver<Question>,
-        shutdown: CancellationToken,
+        told: Told,
+        tells: Tells,
     ) -> Self {
         Self {
+            clocks: Clocks::start(config.wall_clock),
+            compaction: Compaction::new(),
             store,
             config,
             metrics,
-            standing,
-            deposed,
-            questions,
-            shutdown,
+            told,
+            tells,
             cluster: Cluster::new(),
             backoff: Backoff::new(),
             term: None,
             spent: None,
+            began: None,
         }
     }
 
     /// Works until the shutdown.
     pub(crate) async fn run(mut self) {
-        while !self.shutdown.is_cancelled() {
+        while !self.told.shutdown.is_cancelled() {
             let wait = match self.work_on_a_view().await {
                 Ok(()) => return,
                 Err(Interrupted::Feed) => {
@@ -114,7 +133,7 @@ impl Work {
             };
             self.metrics.rebuilds.inc();
             tokio::select! {
-                () = self.shutdown.cancelled() => {}
+                () = self.told.shutdown.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -122,25 +141,28 @@ impl Work {
 
     /// Builds a view and works on it; returns `Ok` at the shutdown.
     async fn work_on_a_view(&mut self) -> Result<(), Interrupted> {
-        self.cluster = Cluster::new();
+        self.cluster = Cluster::with_lease(self.config.lease);
         self.term = None;
-        let shutdown = self.shutdown.clone();
+        let shutdown = self.told.shutdown.clone();
+        let leader_name = self.tells.leader_name.clone();
         let mut feed = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            feed = Feed::open(self.store.as_ref(), &mut self.cluster) => feed?,
+            feed = Feed::open(self.store.as_ref(), &mut self.cluster, leader_name) => feed?,
         };
         let mut period = tokio::time::interval(Duration::from_millis(self.config.period_ms));
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let moment = self.next_moment();
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 taken = feed.take(&mut self.cluster) => taken?,
-                Some(question) = self.questions.recv() => self.answer(question),
-                changed = self.standing.changed() => {
+                Some(question) = self.told.questions.recv() => self.answer(question),
+                changed = self.told.standing.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
                 }
+                () = moment => {}
                 _ = period.tick() => {}
             }
             self.act(&mut feed).await?;
@@ -148,31 +170,61 @@ impl Work {
         }
     }
 
+    /// Returns when something is to be done although nothing changes; never for one who does not lead.
+    fn next_moment(&self) -> impl Future<Output = ()> + use<> {
+        let leads = self.term.is_some() && self.term == *self.told.standing.borrow();
+        let wake_ms = self.cluster.next_wake_ms(self.clocks.wall_ms()).filter(|_| leads);
+        async move {
+            match wake_ms {
+                Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Everything that can be done now, if we lead.
     async fn act(&mut self, feed: &mut Feed) -> Result<(), Interrupted> {
         self.cluster.refresh();
+        self.cluster.tick(self.clocks.steady_ms());
         let mut fruitless = 0;
-        while !self.shutdown.is_cancelled() && fruitless < FRUITLESS_MAX {
-            let standing = *self.standing.borrow_and_update();
+        while !self.told.shutdown.is_cancelled() && fruitless < FRUITLESS_MAX {
+            let standing = *self.told.standing.borrow_and_update();
             let Some(leader) = standing.filter(|_| standing != self.spent) else {
                 return Ok(());
             };
             if self.term != standing {
-                read_orders(self.store.as_ref(), &mut self.cluster).await?;
-                self.term = standing;
+                self.begin_term(leader).await?;
             }
+            self.compaction.look(&self.store, feed.newest());
             let started = Instant::now();
-            let plan = self.cluster.plan(now_ms());
+            self.cluster.tick(self.clocks.steady_ms());
+            let plan = self.cluster.plan(self.clocks.wall_ms());
             if plan.proposals.is_empty() {
                 return Ok(());
             }
             let progress = self.carry_out(&plan, leader, feed, started).await?;
             feed.drain(&mut self.cluster)?;
-            while let Ok(question) = self.questions.try_recv() {
+            while let Ok(question) = self.told.questions.try_recv() {
                 self.answer(question);
             }
             fruitless = if progress == 0 { fruitless + 1 } else { 0 };
         }
+        Ok(())
+    }
+
+    /// Reads what only a leader has to know. Everything else is in the view already.
+    async fn begin_term(&mut self, leader: Revision) -> Result<(), StoreError> {
+        let started = Instant::now();
+        read_at_takeover(self.store.as_ref(), &mut self.cluster).await?;
+        let began_ms = match self.began {
+            // The view was built anew within the same term.
+            Some((term, began_ms)) if term == leader => began_ms,
+            _ => self.clocks.steady_ms(),
+        };
+        self.began = Some((leader, began_ms));
+        self.term = Some(leader);
+        self.cluster.begin_term(began_ms);
+        self.metrics.takeover_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -196,7 +248,7 @@ impl Work {
         let tickets: Vec<Ticket> = verified.iter().map(|v| v.ticket).collect();
         let answer = commit(self.store.as_ref(), leader, verified).await.inspect_err(|_| {
             self.spent = Some(leader);
-            self.deposed.send_replace(leader);
+            self.tells.deposed.send_replace(leader);
         })?;
         match answer {
             Answer::Deposed => {
@@ -205,7 +257,7 @@ impl Work {
                 for ticket in tickets {
                     self.cluster.refuse(ticket);
                 }
-                self.deposed.send_replace(leader);
+                self.tells.deposed.send_replace(leader);
                 Ok(0)
             }
             Answer::Each(each) => {
@@ -276,7 +328,9 @@ impl Work {
     }
 
     fn answer(&mut self, question: Question) {
-        let explanation = self.cluster.explain(&question.run, question.step, now_ms());
+        let explanation = self
+            .cluster
+            .explain(&question.run, question.step, self.clocks.wall_ms());
         // Who asked may have gone.
         let _ = question.answer.send(explanation);
     }
@@ -315,10 +369,4 @@ fn log(transition: &Transition) {
         reason = reason.as_deref(),
         "step changed status"
     );
-}
-
-/// Milliseconds of the Unix epoch.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
