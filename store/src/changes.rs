@@ -1,8 +1,8 @@
 //! The newest changes of a store, kept in memory within bounds, and the watches that follow them.
 //!
-//! The embedded engines have all their watchers in their own process, so what a watch may ask for
-//! need not outlive that process: after a restart every watcher reads anew. Not here: keys and
-//! values as they stand, and durability.
+//! Every engine has all its watchers in its own process, so what a watch may ask for need not outlive
+//! that process: after a restart every watcher reads anew. The embedded engines publish what they
+//! write, etcd's what it hears. Not here: keys and values as they stand, and durability.
 
 use crate::live::{Change, Revision, Watch, WatchEvent};
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ pub(crate) const WATCH_QUEUE_MAX: usize = 4_096;
 /// The most bytes of changes that wait for one reader (a single larger event still passes).
 pub(crate) const WATCH_QUEUE_BYTES_MAX: usize = 32 << 20;
 
-/// What of the changes of a prefix is still known.
+/// Some of the changes that were asked for are no longer known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Compacted;
 
@@ -95,7 +95,7 @@ impl ChangeLog {
 /// The log and everyone who follows it. Never blocks: what a reader does not take in time is
 /// replaced by a word to read anew.
 #[derive(Debug, Default)]
-pub(crate) struct WatchHub {
+pub struct WatchHub {
     log: ChangeLog,
     watchers: Vec<Watcher>,
 }
@@ -121,7 +121,9 @@ enum Delivery {
 }
 
 impl WatchHub {
-    pub(crate) fn starting_at(revision: Revision) -> Self {
+    /// Of a store that stands at `revision` and whose past is not known.
+    #[must_use]
+    pub fn starting_at(revision: Revision) -> Self {
         Self {
             log: ChangeLog::starting_at(revision),
             watchers: Vec::new(),
@@ -132,13 +134,21 @@ impl WatchHub {
         &self.log
     }
 
+    /// Begins anew at `revision` after changes were lost: everyone is told to read anew.
+    pub fn restart_at(&mut self, revision: Revision) {
+        self.log = ChangeLog::starting_at(revision);
+        for watcher in self.watchers.drain(..) {
+            watcher.end_with_resync();
+        }
+    }
+
     /// Forgets the past up to `revision`; running watches are not disturbed.
-    pub(crate) fn compact(&mut self, revision: Revision) {
+    pub fn compact(&mut self, revision: Revision) {
         self.log.compact(revision);
     }
 
-    /// Tells everyone of the changes of one revision.
-    pub(crate) fn publish(&mut self, changes: Vec<Change>) {
+    /// Tells everyone of the changes of one revision, which is newer than all before.
+    pub fn publish(&mut self, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
@@ -155,7 +165,7 @@ impl WatchHub {
     }
 
     /// Begins a watch after a revision, with what is known of the past.
-    pub(crate) fn watch(&mut self, prefix: &str, after: Revision) -> Watch {
+    pub fn watch(&mut self, prefix: &str, after: Revision) -> Watch {
         self.watchers.retain(|w| !w.events.is_closed());
         let (events, watch) = mpsc::channel(WATCH_QUEUE_MAX + 1);
         let resync = events
@@ -184,7 +194,7 @@ impl WatchHub {
     }
 
     /// Ends all watches: their readers get `None` after what they have not yet taken.
-    pub(crate) fn close(&mut self) {
+    pub fn close(&mut self) {
         self.watchers.clear();
     }
 }

@@ -1,4 +1,5 @@
-//! Which calls break the rules of the [`Store`](crate::Store) trait, so that every engine refuses the same ones.
+//! Which calls break the rules of the [`Store`](crate::Store) trait, so that every engine refuses the same
+//! ones. An engine asks here before it does anything.
 //!
 //! Not here: what a legal call does, and whether its guards hold.
 
@@ -18,7 +19,10 @@ fn shown(key: &str) -> String {
 }
 
 /// A key that may be read or written.
-pub(crate) fn key(key: &str) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Illegal`].
+pub fn key(key: &str) -> Result<(), StoreError> {
     match key.len() {
         0 => illegal("an empty key".to_owned()),
         1..=KEY_MAX => Ok(()),
@@ -27,12 +31,18 @@ pub(crate) fn key(key: &str) -> Result<(), StoreError> {
 }
 
 /// A prefix may be empty: then it means every key.
-pub(crate) fn prefix(prefix: &str) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Illegal`].
+pub fn prefix(prefix: &str) -> Result<(), StoreError> {
     if prefix.is_empty() { Ok(()) } else { key(prefix) }
 }
 
 /// The arguments of a range read.
-pub(crate) fn range(of: &str, after: Option<&str>, limit: usize) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Illegal`].
+pub fn range(of: &str, after: Option<&str>, limit: usize) -> Result<(), StoreError> {
     prefix(of)?;
     after.map_or(Ok(()), prefix)?;
     if (1..=PAGE_MAX).contains(&limit) {
@@ -43,7 +53,10 @@ pub(crate) fn range(of: &str, after: Option<&str>, limit: usize) -> Result<(), S
 }
 
 /// A lease's time to live.
-pub(crate) fn ttl(ttl_ms: u64) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Illegal`].
+pub fn ttl(ttl_ms: u64) -> Result<(), StoreError> {
     if (LEASE_TTL_MIN_MS..=LEASE_TTL_MAX_MS).contains(&ttl_ms) {
         Ok(())
     } else {
@@ -54,7 +67,10 @@ pub(crate) fn ttl(ttl_ms: u64) -> Result<(), StoreError> {
 }
 
 /// One transaction, or a whole batch under its outer guards.
-pub(crate) fn batch(outer: &[Guard], txns: &[Txn]) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Illegal`].
+pub fn batch(outer: &[Guard], txns: &[Txn]) -> Result<(), StoreError> {
     if txns.len() > BATCH_MAX {
         return illegal(format!("a batch of {} transactions; at most {BATCH_MAX}", txns.len()));
     }
@@ -94,7 +110,8 @@ fn size(outer: &[Guard], txn: &Txn) -> Result<(), StoreError> {
 }
 
 /// The bytes of a write's key and value.
-pub(crate) fn write_bytes(write: &Write) -> usize {
+#[must_use]
+pub fn write_bytes(write: &Write) -> usize {
     match write {
         Write::Put { key, value, .. } => key.len() + value.len(),
         Write::Delete { key } | Write::DeletePrefix { prefix: key } => key.len(),

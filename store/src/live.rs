@@ -33,9 +33,10 @@ pub const LEASE_TTL_MIN_MS: u64 = 1_000;
 /// The longest lease, milliseconds (30 days): a longer claim is not a claim of being alive.
 pub const LEASE_TTL_MAX_MS: u64 = 30 * 24 * 3_600_000;
 
-/// A point in the store's single order of changes; 0 before the first. Grows with every transaction
-/// (or batch: its transactions share one revision) that changed a key; one that changed nothing,
-/// e.g. guards alone or the delete of an absent key, is applied at the revision that stands.
+/// A point in the store's single order of changes; 0 is before the first. Grows with every transaction
+/// (or part of a batch, see [`Store::commit_batch`]) that changed a key; one that changed nothing,
+/// e.g. guards alone or the delete of an absent key, is applied at the revision that stands. An
+/// engine that is shared with others may grow by what they write, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(pub u64);
 
@@ -290,9 +291,15 @@ pub trait Store: Send + Sync + 'static {
     /// nothing was written then.
     async fn commit(&self, txn: Txn) -> Result<Commit, StoreError>;
 
-    /// Applies several transactions under common guards in as few round trips as the engine can:
-    /// if an outer guard does not hold nothing is applied and every result is that refusal;
-    /// otherwise each stands or falls alone, in order. Answers one [`Commit`] for each.
+    /// Applies several transactions under common guards in as few round trips as the engine can.
+    /// Each stands or falls alone: it is applied, whole, if and only if all outer guards and all of
+    /// its own held in one and the same state. A broken outer guard is told before a broken one of
+    /// its own. Answers one [`Commit`] for each, in order.
+    ///
+    /// An engine may apply a batch in several parts, at once or in any order, each compared with
+    /// the outer guards of its own. Transactions of one part share a revision and are seen by a
+    /// watch in the order of the batch; those of different parts have different revisions. So when
+    /// an outer guard breaks meanwhile, some results may be its refusal and others not.
     /// At most [`BATCH_MAX`] transactions; the outer guards count among the operations of each.
     /// No key is written by two of them, and none guards a key that another one writes (a removed
     /// prefix writes every key below it): every guard is compared with the state before the batch,
@@ -300,12 +307,17 @@ pub trait Store: Send + Sync + 'static {
     /// A batch that breaks this is [`StoreError::Illegal`] as a whole.
     ///
     /// # Errors
-    /// As [`Store::commit`]; nothing of the batch was written then.
+    /// As [`Store::commit`]. After [`StoreError::Illegal`] nothing of the batch was written. After
+    /// [`StoreError::NoLease`] nothing of the part that names the lease was, other parts may have
+    /// been; put what is leased into batches of its own if that matters. After any other error
+    /// each transaction may have been applied or not.
     async fn commit_batch(&self, outer: Vec<Guard>, txns: Vec<Txn>) -> Result<Vec<Commit>, StoreError>;
 
     /// Every change of keys that begin with `prefix` after revision `after`. Delivered in order
-    /// and at least once. What waits for a slow reader is bounded: one that falls too far behind
-    /// gets [`WatchEvent::Resync`], as does one that asks for what is no longer kept.
+    /// and at least once, across whatever happens to the connection with the engine. What waits for
+    /// a slow reader is bounded: one that falls too far behind gets [`WatchEvent::Resync`], as does
+    /// one that asks for what is no longer kept, e.g. a revision that was not read from this very
+    /// store since it was opened.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError>;
 
     /// Forgets the changes up to and including `before`, so that the past takes no room: a watch
@@ -318,7 +330,9 @@ pub trait Store: Send + Sync + 'static {
     /// A lease may last longer than this, e.g. by the time the engine was down, but never shorter.
     async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError>;
 
-    /// Renews a lease; answers the remaining time, milliseconds, > 0.
+    /// Renews a lease; answers the remaining time, milliseconds, > 0. It is counted from a moment
+    /// between this call and its answer, and is longer than what was asked for if the engine counts
+    /// in coarser units.
     ///
     /// # Errors
     /// [`StoreError::NoLease`] when it has expired or was revoked.

@@ -1,0 +1,139 @@
+//! What etcd says of itself, for people: who answers, which version, how full, what is wrong.
+//!
+//! Not here: what is made of it (`buildflow admin check`).
+
+use crate::fault::Fault;
+use crate::members::Members;
+use etcd_client::{AlarmAction, AlarmType, Client};
+use futures::future::join_all;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// How long one endpoint may take to answer.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// All that was found out.
+#[derive(Debug, Clone)]
+pub struct EtcdStatus {
+    /// One for each configured endpoint, in the order of the configuration.
+    pub endpoints: Vec<EndpointStatus>,
+    /// The members of the cluster as it sees itself: one that is not configured is not spoken to.
+    pub members: Vec<String>,
+    /// What etcd itself raises the alarm about, e.g. `NOSPACE on member 8e9e05c52164694d`.
+    pub alarms: Vec<String>,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone)]
+pub struct EndpointStatus {
+    /// Its address as configured.
+    pub endpoint: String,
+    /// What its member says, or why it does not, in one line.
+    pub answer: Result<MemberStatus, String>,
+}
+
+/// What a member says of itself.
+#[derive(Debug, Clone)]
+pub struct MemberStatus {
+    /// etcd's version, e.g. `3.4.23`.
+    pub version: String,
+    /// Its id, hexadecimal.
+    pub member: String,
+    /// True if it leads the cluster.
+    pub leader: bool,
+    /// False while it sees no leader: nothing can be written through it.
+    pub sees_leader: bool,
+    /// Size of its database file, bytes; etcd refuses writes at its quota (2 GiB by default).
+    pub database_bytes: u64,
+    /// How much of that is in use, bytes; the rest is free again after `etcdctl defrag`.
+    pub used_bytes: u64,
+    /// What it reports as wrong.
+    pub errors: Vec<String>,
+    /// How long it took to answer.
+    pub round_trip: Duration,
+}
+
+impl EtcdStatus {
+    /// True when some endpoint answers, one of them leads or sees a leader, and there is no alarm.
+    #[must_use]
+    pub fn healthy(&self) -> bool {
+        let answers = self.endpoints.iter().filter_map(|e| e.answer.as_ref().ok());
+        self.alarms.is_empty() && answers.filter(|m| m.sees_leader).count() > 0
+    }
+}
+
+/// Asks every endpoint.
+pub(crate) async fn status(members: &Members) -> EtcdStatus {
+    let asked = (0..members.count()).map(|member| async move {
+        let answer = match timeout(STATUS_TIMEOUT, member_status(members, member)).await {
+            Ok(answer) => answer.map_err(|fault| fault.text),
+            Err(_) => Err(Fault::silence(false).text),
+        };
+        EndpointStatus {
+            endpoint: members.url(member).to_owned(),
+            answer,
+        }
+    });
+    let endpoints = join_all(asked).await;
+    let standing = endpoints.iter().position(|e| e.answer.is_ok());
+    let (mut names, mut alarms) = (Vec::new(), Vec::new());
+    if let Some(standing) = standing
+        && let Ok(client) = members.client(standing).await
+    {
+        // Both are extras: a user without the right to ask is told nothing.
+        names = timeout(STATUS_TIMEOUT, member_names(client.clone()))
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        alarms = timeout(STATUS_TIMEOUT, raised(client))
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+    }
+    EtcdStatus {
+        endpoints,
+        members: names,
+        alarms,
+    }
+}
+
+async fn member_status(members: &Members, member: usize) -> Result<MemberStatus, Fault> {
+    let mut client = members.client(member).await?;
+    let asked = Instant::now();
+    let said = client.status().await?;
+    let round_trip = asked.elapsed();
+    members.check_cluster(said.header())?;
+    let id = said.header().map_or(0, etcd_client::ResponseHeader::member_id);
+    Ok(MemberStatus {
+        version: said.version().to_owned(),
+        member: format!("{id:x}"),
+        leader: said.leader() == id,
+        sees_leader: said.leader() != 0,
+        database_bytes: u64::try_from(said.db_size()).unwrap_or_default(),
+        used_bytes: u64::try_from(said.raft_used_db_size()).unwrap_or_default(),
+        errors: said.errors().to_vec(),
+        round_trip,
+    })
+}
+
+async fn member_names(mut client: Client) -> Option<Vec<String>> {
+    let list = client.member_list().await.ok()?;
+    let named = list.members().iter().map(|m| format!("{} ({:x})", m.name(), m.id()));
+    Some(named.collect())
+}
+
+async fn raised(mut client: Client) -> Option<Vec<String>> {
+    let answer = client.alarm(AlarmAction::Get, AlarmType::None, None).await.ok()?;
+    // By the numbers of etcd's protocol: the client's accessor does not survive one that it does not know.
+    let named = answer.0.alarms.iter().map(|a| {
+        let name = match a.alarm {
+            1 => "NOSPACE".to_owned(),
+            2 => "CORRUPT".to_owned(),
+            other => format!("alarm {other}"),
+        };
+        format!("{name} on member {:x}", a.member_id)
+    });
+    Some(named.collect())
+}
