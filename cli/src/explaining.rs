@@ -35,7 +35,7 @@ fn verdict(candidate: Candidate) -> NodeVerdict {
         name: candidate.name,
         feasible: candidate.feasible,
         reason: candidate.reason,
-        // At most 9,000,000.
+        // At most `scheduler::fit::SCORE_MAX`, which fits.
         score: candidate.score.and_then(|score| i64::try_from(score).ok()),
     }
 }

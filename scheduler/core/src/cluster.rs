@@ -9,6 +9,8 @@
 //! Not here: decisions ([`crate::plan`]) and their results ([`crate::settle`]).
 
 use crate::action::{Action, Expect, Ticket};
+use crate::estimate::{Durations, StepKey, UNKNOWN_MS};
+use crate::lasting::Expected;
 use crate::node::{Grant, Nodes};
 use crate::queue::{Queue, Shares};
 use crate::run::{LiveRun, Run};
@@ -49,6 +51,8 @@ pub struct Malformed {
 pub(crate) struct AllocState {
     pub(crate) slot: Slot<Allocation>,
     pub(crate) team: Option<TeamName>,
+    /// What its node was told to expect of it.
+    pub(crate) expected: Expected,
 }
 
 /// A proposal that waits for its answer, and the team that its reservation is charged to.
@@ -56,6 +60,8 @@ pub(crate) struct AllocState {
 pub(crate) struct InFlight {
     pub(crate) action: Arc<Action>,
     pub(crate) team: Option<TeamName>,
+    /// What the node of a placement was told to expect of it.
+    pub(crate) expected: Expected,
 }
 
 /// The scheduler's view of the cluster.
@@ -79,6 +85,8 @@ pub struct Cluster {
     pub(crate) watchfulness: Watchfulness,
     pub(crate) queue: Queue,
     pub(crate) shares: Shares,
+    /// How long steps ran before.
+    pub(crate) durations: Durations,
     /// Runs of which something has changed since the last refresh.
     pub(crate) changed_runs: BTreeSet<Arc<RunId>>,
     /// Runs with steps that can never start and are not yet recorded so.
@@ -342,6 +350,7 @@ impl Cluster {
         self.mark_run(run);
         if matches!(self.runs.get(run), Some(Run::Live(live)) if live.def().is_some()) {
             self.mark_allocs(&format!("{run}-"));
+            self.learn_durations(run);
         }
     }
 
@@ -362,6 +371,7 @@ impl Cluster {
             .touched(run, &held, revision)
             .is_some_and(|live| live.take_step(step, held, revision));
         if taken {
+            self.learn_duration(run, step);
             self.mark_run(run);
             self.mark_allocs(&format!("{run}-{step}-"));
         }
@@ -401,6 +411,7 @@ impl Cluster {
         if held != Held::Absent && revision <= self.orders_read {
             return false;
         }
+        let expected = self.expected_of_order(&held);
         let state = self.allocs.entry(id.clone()).or_default();
         if state.slot.get().is_some_and(|a| a.node != *node) {
             // An id holds its fence, so the same id on a second node was not written by a leader.
@@ -410,16 +421,18 @@ impl Cluster {
             return false;
         };
         let old_team = state.team.take();
+        let old_expected = std::mem::replace(&mut state.expected, expected);
         let new = state.slot.get().map(|a| (Grant::one(&a.resources), a.run.clone()));
         if let Held::Present(old) = old {
-            self.nodes.drop_used(&old.node, &Grant::one(&old.resources));
+            self.nodes
+                .drop_used(&old.node, &Grant::one(&old.resources), old_expected);
             self.watchfulness.removed(&old.node, id);
             if let Some(team) = &old_team {
                 self.shares.subtract(team, &old.resources);
             }
         }
         if let Some((grant, run)) = new {
-            self.nodes.add_used(node, &grant);
+            self.nodes.add_used(node, &grant, expected);
             self.watchfulness.added(node, id);
             self.charge(id, &run);
         }
@@ -481,6 +494,68 @@ impl Cluster {
     /// The cluster's format and epoch came.
     pub(crate) fn on_version(&mut self, held: Held<ClusterVersion>, revision: u64) -> bool {
         self.version.take(held, revision).is_some()
+    }
+
+    fn step_key(&self, run: &RunId, step: usize) -> Option<(StepKey, u64)> {
+        let Some(Run::Live(live)) = self.runs.get(run) else {
+            return None;
+        };
+        let (header, (def, _)) = (live.header.get()?, live.def()?);
+        let step = def.steps.get(step)?;
+        Some((StepKey::of(&header.team, &header.pipeline, &step.name), step.timeout_ms))
+    }
+
+    /// How long the step is expected to run, milliseconds.
+    pub(crate) fn expected_ms(&self, run: &RunId, step: usize) -> u64 {
+        let Some((key, timeout_ms)) = self.step_key(run, step) else {
+            return UNKNOWN_MS;
+        };
+        self.durations.expected(key).unwrap_or(UNKNOWN_MS).min(timeout_ms)
+    }
+
+    /// What the node of an order is told to expect of it.
+    pub(crate) fn expected_of(&self, order: &Allocation) -> Expected {
+        Expected {
+            began_ms: order.created_ms,
+            lasts_ms: self.expected_ms(&order.run, order.step),
+        }
+    }
+
+    fn expected_of_order(&self, held: &Held<Allocation>) -> Expected {
+        match held {
+            Held::Present(order) => self.expected_of(order),
+            Held::Absent | Held::Malformed => Expected::default(),
+        }
+    }
+
+    /// Remembers how long a step ran that ended by itself.
+    fn learn_duration(&mut self, run: &RunId, step: usize) {
+        let Some(Run::Live(live)) = self.runs.get(run) else {
+            return;
+        };
+        let Some(record) = live.records.get(&step) else { return };
+        let by_itself = matches!(
+            record.status,
+            StepStatus::Success | StepStatus::Failed | StepStatus::TimedOut
+        );
+        let (Some(started), Some(ended)) = (record.times.started_ms, record.times.ended_ms) else {
+            return;
+        };
+        if let (true, Some((key, _))) = (by_itself, self.step_key(run, step)) {
+            self.durations.learn(key, ended.saturating_sub(started));
+        }
+    }
+
+    /// Remembers how long the steps ran whose records came before their definition.
+    fn learn_durations(&mut self, run: &RunId) {
+        let Some(Run::Live(live)) = self.runs.get(run) else {
+            return;
+        };
+        let ended = live.records.iter().filter(|(_, record)| record.status.is_terminal());
+        let ended: Vec<usize> = ended.map(|(step, _)| *step).collect();
+        for step in ended {
+            self.learn_duration(run, step);
+        }
     }
 
     fn team_of(&self, run: &RunId) -> Option<&TeamName> {
@@ -594,6 +669,7 @@ impl Cluster {
             self.changed_runs.insert(run);
         }
         self.refresh();
+        self.nodes.advance(self.wall_ms);
     }
 
     fn refresh_run(&mut self, id: &Arc<RunId>) {

@@ -5,7 +5,7 @@
 
 use crate::cluster::Cluster;
 use crate::fit::{Best, SCORE_MAX};
-use crate::node::{Grant, Node};
+use crate::node::{Grant, Node, Wish};
 use crate::run::{Definition, LiveRun, Run};
 use crate::shape::{Shape, carries};
 use model::{NodeId, NodeRecord, ObservedState, Resources, RunId, StepRecord, StepStatus};
@@ -68,7 +68,7 @@ pub struct Candidate {
     pub feasible: bool,
     /// One plain sentence: what is missing, or what it would keep free.
     pub reason: String,
-    /// The more, the better, up to 9,000,000 for a node that would be full; `None` when it is not feasible.
+    /// The more, the better, up to [`crate::fit::SCORE_MAX`] for a node that would be full and is busy as long as the step lasts; `None` when it is not feasible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<u64>,
 }
@@ -169,13 +169,13 @@ pub(crate) fn placement_sentence(node: &NodeRecord, best: &Best, next: Option<&s
         disk_bytes: disk.saturating_sub(asked.disk_bytes),
     };
     let others = match (next, best.next) {
-        (Some(name), Some(next)) => format!("the next best, {name}, would keep more (score {})", next.score),
+        (Some(name), Some(next)) => format!("the next best, {name}, would cost more (score {})", next.score),
         _ => "no other node has the room".to_owned(),
     };
     let score = best.best.score;
     let slots = slots.saturating_sub(1);
     format!(
-        "best fit: {} keeps the least free of all nodes with room: {} and {slots} slots (score {score} of {SCORE_MAX}); {others}",
+        "best fit: {} costs the least room and time of all nodes: it keeps {} and {slots} slots free (score {score} of {SCORE_MAX}); {others}",
         node.name,
         amounts(&left)
     )
@@ -280,7 +280,8 @@ impl Cluster {
         explanation.queue_length = Some(self.queue.len());
         explanation.ready_for_ms = Some(now_ms.saturating_sub(live.ready_since_ms(step)));
         explanation.nodes = Some(survey.counts);
-        explanation.candidates = candidates(self, shapes.get(step)?);
+        let wish = Wish::of(shapes.get(step)?).lasting(self.expected_ms(run, step));
+        explanation.candidates = candidates(self, &wish);
         Some(explanation)
     }
 }
@@ -316,18 +317,19 @@ fn waits_sentence(waiting: &[(String, StepStatus)]) -> String {
 }
 
 /// Every node as a place for this shape.
-fn candidates(cluster: &Cluster, shape: &Shape) -> Vec<Candidate> {
+fn candidates(cluster: &Cluster, wish: &Wish<'_>) -> Vec<Candidate> {
     let nodes = cluster.nodes.table().iter();
     let known = nodes.filter_map(|(id, node)| Some((id, node, node.record.get()?)));
     let mut all: Vec<Candidate> = known
-        .map(|(id, node, record)| candidate(cluster, id, node, record, shape))
+        .map(|(id, node, record)| candidate(cluster, id, node, record, wish))
         .collect();
     all.sort_by(|a, b| (b.feasible, b.score, &a.node).cmp(&(a.feasible, a.score, &b.node)));
     all.truncate(CANDIDATES_MAX);
     all
 }
 
-fn candidate(cluster: &Cluster, id: &NodeId, node: &Node, record: &NodeRecord, shape: &Shape) -> Candidate {
+fn candidate(cluster: &Cluster, id: &NodeId, node: &Node, record: &NodeRecord, wish: &Wish<'_>) -> Candidate {
+    let shape = wish.shape;
     let ask = Grant::one(&shape.resources());
     let free = node.free();
     let missing = shape
@@ -336,6 +338,8 @@ fn candidate(cluster: &Cluster, id: &NodeId, node: &Node, record: &NodeRecord, s
         .find(|(key, value)| record.labels.get(*key) != Some(value));
     let objection = if node.usable().is_none() {
         Some("it is not connected".to_owned())
+    } else if node.eligible().is_none() {
+        Some("it is cordoned".to_owned())
     } else if let Some((key, value)) = missing {
         Some(match record.labels.get(key) {
             Some(other) => format!("its label {key} is {other}, not {value}"),
@@ -356,7 +360,7 @@ fn candidate(cluster: &Cluster, id: &NodeId, node: &Node, record: &NodeRecord, s
         node: id.clone(),
         name: record.name.clone(),
         feasible: objection.is_none(),
-        score: objection.is_none().then(|| cluster.nodes.score(node, &ask)),
+        score: cluster.nodes.score(id, wish).filter(|_| objection.is_none()),
         reason: objection.unwrap_or_else(|| format!("it would keep {} free", amounts(&free.minus(&ask).resources))),
     }
 }
@@ -379,7 +383,8 @@ impl<'a> Survey<'a> {
         let has_labels = |n: &&&Node| n.record.get().is_some_and(|r| carries(&r.labels, shape.labels()));
         let labelled: Vec<&Node> = connected.iter().filter(has_labels).copied().collect();
         let large: Vec<&Node> = labelled.iter().filter(|n| ask.within(&n.capacity())).copied().collect();
-        let with_room = large.iter().filter(|n| ask.within(&n.free())).count();
+        let open = |n: &&&Node| n.eligible().is_some() && ask.within(&n.free());
+        let with_room = large.iter().filter(open).count();
         Self {
             shape,
             counts: NodeCounts {

@@ -11,9 +11,11 @@
 
 mod action;
 mod cluster;
+pub mod estimate;
 mod explain;
-mod fit;
+pub mod fit;
 mod fold;
+pub mod lasting;
 mod lost;
 mod node;
 mod pause;
@@ -23,6 +25,7 @@ mod run;
 mod sanity;
 mod settle;
 mod shape;
+mod shelf;
 mod slot;
 mod wanted;
 mod watchfulness;
@@ -45,6 +48,9 @@ pub const PLAN_ACTIONS_MAX: usize = 1_000;
 /// The most deleted keys whose revision is remembered, so that a late or repeated older change
 /// does not bring them back. Watches deliver in order and repeat a few seconds at most.
 pub const TOMBSTONES_MAX: usize = 65_536;
+
+/// The most steps whose durations are remembered, about 60 bytes each: those of 30,000 pipelines.
+pub const DURATIONS_MAX: usize = 262_144;
 
 /// The most malformed records whose reason is kept for reports; more are kept out all the same.
 pub const MALFORMED_MAX: usize = 1_000;

@@ -5,7 +5,9 @@
 //! Not here: how the best one is found ([`crate::fit`]).
 
 use crate::SELECTORS_MAX;
-use crate::fit::{Allowed, Best, FitIndex, Position, Room};
+use crate::estimate::UNKNOWN_MS;
+use crate::fit::{Ask, Best, Chosen, FitIndex, KINDS_MAX, Position, Room, Seat};
+use crate::lasting::{Expectations, Expected, class_of};
 use crate::shape::{Shape, carries};
 use crate::slot::{Held, Slot};
 use model::{Eligibility, NodeId, NodeRecord, Resources, SessionRecord};
@@ -15,6 +17,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish<'a> {
     pub(crate) shape: &'a Shape,
+    /// How long the step is expected to last, milliseconds.
+    pub(crate) lasts_ms: u64,
     /// Nodes that are taken only if no other one has room.
     pub(crate) away_from: &'a [NodeId],
 }
@@ -22,7 +26,15 @@ pub(crate) struct Wish<'a> {
 impl<'a> Wish<'a> {
     /// Any node that fits.
     pub(crate) fn of(shape: &'a Shape) -> Self {
-        Self { shape, away_from: &[] }
+        Self {
+            shape,
+            lasts_ms: UNKNOWN_MS,
+            away_from: &[],
+        }
+    }
+
+    pub(crate) fn lasting(self, lasts_ms: u64) -> Self {
+        Self { lasts_ms, ..self }
     }
 
     #[allow(dead_code, reason = "retries are planned from the next release on")]
@@ -74,6 +86,11 @@ impl Grant {
         capacity.resources.fits(&self.resources) && self.slots <= capacity.slots
     }
 
+    fn is_saturated(&self) -> bool {
+        let r = &self.resources;
+        [r.cpu_millis, r.memory_bytes, r.disk_bytes].contains(&u64::MAX)
+    }
+
     pub(crate) fn room(&self) -> Room {
         let r = &self.resources;
         [r.cpu_millis, r.memory_bytes, r.disk_bytes, self.slots]
@@ -91,6 +108,8 @@ pub(crate) struct Node {
     pub(crate) used: Grant,
     /// The sum of placements that are proposed and not yet committed.
     pub(crate) reserved: Grant,
+    /// How long all of these are expected to last.
+    pub(crate) expected: Expectations,
 }
 
 impl Node {
@@ -124,6 +143,19 @@ impl Node {
     }
 }
 
+/// Nodes that carry some labels.
+#[derive(Debug, Clone)]
+enum Carriers {
+    /// All nodes of these kinds, and no others.
+    Kinds(u64),
+    /// Found among all kinds.
+    Chosen(Chosen),
+}
+
+/// The most label selectors by which nodes are told apart in kinds. Each search looks at all kinds
+/// that match, so a selector that is one of many, e.g. by host name, is not worth its own.
+const KIND_SELECTORS_MAX: usize = 12;
+
 /// All nodes that anything is known of.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Nodes {
@@ -131,12 +163,19 @@ pub(crate) struct Nodes {
     /// Node ids in order: the index is the node's [`Position`].
     order: Vec<NodeId>,
     positions: BTreeMap<NodeId, Position>,
+    /// The kind of each position.
+    kinds: Vec<u8>,
     index: FitIndex,
+    now_ms: u64,
     /// What all usable nodes have.
     total: Resources,
     /// Labels that were asked for, and the nodes that carry them.
-    selectors: BTreeMap<BTreeMap<String, String>, Allowed>,
-    /// A record or session has changed since the index was made.
+    selectors: BTreeMap<BTreeMap<String, String>, Carriers>,
+    /// Labels by which nodes are told apart in kinds.
+    kind_selectors: Vec<BTreeMap<String, String>>,
+    /// One more selector would make too many kinds.
+    kinds_full: bool,
+    /// The index has to be made anew.
     stale: bool,
 }
 
@@ -150,29 +189,56 @@ impl Nodes {
     }
 
     fn entry(&mut self, id: &NodeId) -> &mut Node {
+        if !self.table.contains_key(id) {
+            self.stale = true;
+        }
         self.table.entry(id.clone()).or_default()
     }
 
     /// Takes a node's record; false for a stale change.
     pub(crate) fn take_record(&mut self, id: &NodeId, held: Held<NodeRecord>, revision: u64) -> bool {
-        let taken = self.entry(id).record.take(held, revision).is_some();
-        self.stale |= taken;
+        let node = self.entry(id);
+        let before = node.record.get().map(|r| (r.capacity, r.slots, r.labels.clone()));
+        let was_usable = node.usable().is_some();
+        let taken = node.record.take(held, revision).is_some();
+        let after = node.record.get().map(|r| (r.capacity, r.slots, r.labels.clone()));
+        self.stale |= before != after;
+        self.tell_usable(id, was_usable);
         taken
     }
 
     /// Takes a node's session; false for a stale change.
     pub(crate) fn take_session(&mut self, id: &NodeId, held: Held<SessionRecord>, revision: u64) -> bool {
-        let taken = self.entry(id).session.take(held, revision).is_some();
-        self.stale |= taken;
+        let node = self.entry(id);
+        let was_usable = node.usable().is_some();
+        let taken = node.session.take(held, revision).is_some();
+        self.tell_usable(id, was_usable);
         taken
     }
 
     /// Takes a node's cordon or drain; false for a stale change.
-    #[allow(dead_code, reason = "requests to cordon are acted on from the next release on")]
     pub(crate) fn take_eligibility(&mut self, id: &NodeId, held: Held<Eligibility>, revision: u64) -> bool {
         let taken = self.entry(id).eligibility.take(held, revision).is_some();
-        self.stale |= taken;
+        self.tell_seat(id);
         taken
+    }
+
+    /// Keeps the total up to date while a node of unchanged size comes and goes.
+    fn tell_usable(&mut self, id: &NodeId, was_usable: bool) {
+        let usable = self.table.get(id).and_then(Node::usable).map(|r| r.capacity);
+        if usable.is_some() != was_usable {
+            let capacity = self.table.get(id).map(Node::capacity).unwrap_or_default();
+            let before = Grant::one(&self.total);
+            let after = if was_usable {
+                before.minus(&capacity)
+            } else {
+                before.plus(&capacity)
+            };
+            self.total = after.resources;
+            // A sum that did not fit does not tell what is left without one of its parts.
+            self.stale |= before.is_saturated() || after.is_saturated();
+        }
+        self.tell_seat(id);
     }
 
     /// Forgets a node of which nothing is left but revisions.
@@ -183,41 +249,63 @@ impl Nodes {
         }
     }
 
-    pub(crate) fn add_used(&mut self, id: &NodeId, grant: &Grant) {
+    pub(crate) fn add_used(&mut self, id: &NodeId, grant: &Grant, expected: Expected) {
         let node = self.entry(id);
         node.used = node.used.plus(grant);
-        self.tell_room(id);
+        node.expected.add(expected);
+        self.tell_seat(id);
     }
 
-    pub(crate) fn drop_used(&mut self, id: &NodeId, grant: &Grant) {
+    pub(crate) fn drop_used(&mut self, id: &NodeId, grant: &Grant, expected: Expected) {
         let node = self.entry(id);
         node.used = node.used.minus(grant);
-        self.tell_room(id);
+        node.expected.drop(expected);
+        self.tell_seat(id);
     }
 
-    pub(crate) fn reserve(&mut self, id: &NodeId, grant: &Grant) {
+    pub(crate) fn reserve(&mut self, id: &NodeId, grant: &Grant, expected: Expected) {
         let node = self.entry(id);
         node.reserved = node.reserved.plus(grant);
-        self.tell_room(id);
+        node.expected.add(expected);
+        self.tell_seat(id);
     }
 
-    pub(crate) fn unreserve(&mut self, id: &NodeId, grant: &Grant) {
+    pub(crate) fn unreserve(&mut self, id: &NodeId, grant: &Grant, expected: Expected) {
         let node = self.entry(id);
         node.reserved = node.reserved.minus(grant);
-        self.tell_room(id);
+        node.expected.drop(expected);
+        self.tell_seat(id);
     }
 
-    fn tell_room(&mut self, id: &NodeId) {
+    fn seat(&self, id: &NodeId, position: Position) -> Option<Seat> {
+        let node = self.table.get(id).filter(|n| n.eligible().is_some())?;
+        Some(Seat {
+            room: node.free().room(),
+            horizon: node.expected.horizon(self.now_ms),
+            kind: self.kinds.get(position as usize).copied().unwrap_or(0),
+        })
+    }
+
+    fn tell_seat(&mut self, id: &NodeId) {
         if self.stale {
             return;
         }
-        let node = self.table.get(id).filter(|n| n.eligible().is_some());
-        if let (Some(node), Some(position)) = (node, self.positions.get(id)) {
-            self.index.set(*position, node.free().room());
+        if let Some(position) = self.positions.get(id) {
+            let seat = self.seat(id, *position);
+            self.index.set(*position, seat);
         }
     }
 
-    /// Makes the index anew if records or sessions have changed.
+    /// Lets time pass: expected ends come nearer.
+    pub(crate) fn advance(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        while let Some(position) = self.index.pop_due(self.now_ms) {
+            let seat = self.order.get(position as usize).and_then(|id| self.seat(id, position));
+            self.index.set(position, seat);
+        }
+    }
+
+    /// Makes the index anew if nodes have come, gone or changed in size or labels.
     pub(crate) fn refresh(&mut self) {
         if !self.stale {
             return;
@@ -226,25 +314,49 @@ impl Nodes {
         self.order = self.table.keys().cloned().collect();
         self.positions = self.order.iter().cloned().zip(0..).collect();
         self.selectors.clear();
+        self.tell_kinds();
         let mut largest = [0_u64; 3];
-        let mut total = Grant::default();
-        for record in self.table.values().filter_map(Node::usable) {
-            let has = &record.capacity;
-            for (largest, has) in largest
+        for has in self.table.values().map(|n| n.capacity().resources) {
+            let parts = [has.cpu_millis, has.memory_bytes, has.disk_bytes];
+            largest
                 .iter_mut()
-                .zip([has.cpu_millis, has.memory_bytes, has.disk_bytes])
-            {
-                *largest = (*largest).max(has);
-            }
-            total = total.plus(&Grant::one(has));
+                .zip(parts)
+                .for_each(|(most, has)| *most = (*most).max(has));
         }
+        let usable = self.table.values().filter_map(Node::usable);
+        let total = usable.fold(Grant::default(), |sum, r| sum.plus(&Grant::one(&r.capacity)));
         self.total = total.resources;
-        let rooms: Vec<Option<Room>> = self
-            .table
-            .values()
-            .map(|n| n.eligible().map(|_| n.free().room()))
-            .collect();
-        self.index = FitIndex::new(largest, &rooms);
+        let seats: Vec<Option<Seat>> = self.order.iter().zip(0..).map(|(id, p)| self.seat(id, p)).collect();
+        self.index = FitIndex::new(largest, &seats);
+    }
+
+    /// Nodes that match the same of the selectors are of one kind. Selectors that would make more
+    /// than [`KINDS_MAX`] kinds are not among those by which nodes are told apart.
+    fn tell_kinds(&mut self) {
+        let mut known = self.number_kinds();
+        while known.len() > KINDS_MAX {
+            self.kind_selectors.pop();
+            self.kinds_full = true;
+            known = self.number_kinds();
+        }
+        for (n, selector) in self.kind_selectors.iter().enumerate() {
+            let matching = known.iter().filter(|(signature, _)| *signature >> n & 1 == 1);
+            let kinds = matching.fold(0_u64, |sum, (_, kind)| sum | 1 << kind);
+            self.selectors.insert(selector.clone(), Carriers::Kinds(kinds));
+        }
+    }
+
+    /// Gives every node the number of its kind; answers the number for each set of selectors.
+    fn number_kinds(&mut self) -> BTreeMap<u64, u8> {
+        let mut known: BTreeMap<u64, u8> = BTreeMap::new();
+        self.kinds.clear();
+        for node in self.table.values() {
+            let selectors = self.kind_selectors.iter().zip(0_u32..);
+            let signature = selectors.fold(0_u64, |sum, (s, n)| sum | u64::from(labels_match(node, s)) << n);
+            let next = u8::try_from(known.len()).unwrap_or(u8::MAX);
+            self.kinds.push(*known.entry(signature).or_insert(next));
+        }
+        known
     }
 
     /// What all usable nodes have, as of the last [`Nodes::refresh`].
@@ -252,32 +364,58 @@ impl Nodes {
         &self.total
     }
 
-    /// The best eligible node, as of the last [`Nodes::refresh`].
+    /// The best eligible node, as of the last [`Nodes::refresh`] and [`Nodes::advance`].
     pub(crate) fn best(&mut self, wish: &Wish<'_>) -> Option<Best> {
-        let shape = wish.shape;
-        let ask = Grant::one(&shape.resources()).room();
-        self.know_selector(shape);
-        let allowed = if shape.labels().is_empty() {
-            &Allowed::All
-        } else {
-            self.selectors.get(shape.labels())?
+        self.know_selector(wish.shape);
+        let avoided: Vec<Position> = wish
+            .away_from
+            .iter()
+            .filter_map(|id| self.positions.get(id).copied())
+            .collect();
+        let ask = self.ask(wish, &avoided)?;
+        let anywhere = || self.index.best(&Ask { without: &[], ..ask });
+        self.index
+            .best(&ask)
+            .or_else(|| if avoided.is_empty() { None } else { anywhere() })
+    }
+
+    fn ask<'a>(&'a self, wish: &Wish<'_>, without: &'a [Position]) -> Option<Ask<'a>> {
+        let room = Grant::one(&wish.shape.resources()).room();
+        let any = Ask {
+            without,
+            ..Ask::any(room, class_of(wish.lasts_ms))
         };
-        let avoided = wish.away_from.iter().filter_map(|id| self.positions.get(id).copied());
-        let avoided: Vec<Position> = avoided.collect();
-        let elsewhere = self.index.best(&ask, allowed, &avoided);
-        elsewhere.or_else(|| (!avoided.is_empty()).then(|| self.index.best(&ask, allowed, &[]))?)
+        if wish.shape.labels().is_empty() {
+            return Some(any);
+        }
+        Some(match self.selectors.get(wish.shape.labels())? {
+            Carriers::Kinds(kinds) => Ask { kinds: *kinds, ..any },
+            Carriers::Chosen(only) => Ask {
+                only: Some(only),
+                ..any
+            },
+        })
     }
 
     fn know_selector(&mut self, shape: &Shape) {
-        if shape.labels().is_empty() || self.selectors.contains_key(shape.labels()) {
+        let labels = shape.labels();
+        if labels.is_empty() || self.selectors.contains_key(labels) {
             return;
         }
         if self.selectors.len() >= SELECTORS_MAX {
-            self.selectors.clear();
+            self.selectors
+                .retain(|_, carriers| matches!(carriers, Carriers::Kinds(_)));
         }
-        let carriers: Vec<bool> = self.table.values().map(|n| labels_match(n, shape)).collect();
-        let allowed = Allowed::of(carriers.len(), |p| carriers[p]);
-        self.selectors.insert(shape.labels().clone(), allowed);
+        if !self.kinds_full && self.kind_selectors.len() < KIND_SELECTORS_MAX && !labels.contains_key(HOST_LABEL) {
+            self.kind_selectors.push(labels.clone());
+            self.stale = true;
+            self.refresh();
+        }
+        if !self.selectors.contains_key(labels) {
+            let carriers: Vec<bool> = self.table.values().map(|n| labels_match(n, labels)).collect();
+            let chosen = Chosen::of(carriers.len(), |p| carriers[p]);
+            self.selectors.insert(labels.clone(), Carriers::Chosen(chosen));
+        }
     }
 
     /// The node at a position that [`Nodes::best`] answered.
@@ -288,12 +426,14 @@ impl Nodes {
 
     /// The room under which the index knows a node.
     pub(crate) fn indexed_room(&self, id: &NodeId) -> Option<Room> {
-        self.index.room(*self.positions.get(id)?)
+        self.index.seat(*self.positions.get(id)?).map(|seat| seat.room)
     }
 
-    /// The score that a placement on this node would get.
-    pub(crate) fn score(&self, node: &Node, ask: &Grant) -> u64 {
-        self.index.score(&node.free().room(), &ask.room())
+    /// The score that a placement on this node would get; `None` while it is not eligible.
+    pub(crate) fn score(&self, id: &NodeId, wish: &Wish<'_>) -> Option<u64> {
+        let room = Grant::one(&wish.shape.resources()).room();
+        let position = *self.positions.get(id)?;
+        self.index.score(position, &Ask::any(room, class_of(wish.lasts_ms)))
     }
 
     /// A number that orders nodes by free room; only for telling people.
@@ -302,6 +442,9 @@ impl Nodes {
     }
 }
 
-fn labels_match(node: &Node, shape: &Shape) -> bool {
-    node.record.get().is_some_and(|r| carries(&r.labels, shape.labels()))
+/// The label that every node has for itself alone; steps that name it are few.
+const HOST_LABEL: &str = "hostname";
+
+fn labels_match(node: &Node, labels: &BTreeMap<String, String>) -> bool {
+    node.record.get().is_some_and(|r| carries(&r.labels, labels))
 }

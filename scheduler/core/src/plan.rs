@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, InFlight};
 use crate::explain::placement_sentence;
 use crate::fit::Best;
 use crate::fold::{Folded, fold};
+use crate::lasting::Expected;
 use crate::node::{Grant, Wish};
 use crate::queue::{Line, Turn};
 use crate::run::{LiveRun, Run};
@@ -55,10 +56,15 @@ impl Cluster {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         let action = Arc::new(action);
-        let team = self.hold(&action);
+        let expected = match &*action {
+            Action::Place { alloc, .. } => self.expected_of(alloc),
+            _ => Expected::default(),
+        };
+        let team = self.hold(&action, expected);
         let held = InFlight {
             action: Arc::clone(&action),
             team,
+            expected,
         };
         self.in_flight.insert(ticket, held);
         plan.proposals.push(Proposal { ticket, action });
@@ -327,7 +333,9 @@ impl Cluster {
         let mut line = Line::new(&self.queue, |team| self.shares.dominant(team, self.nodes.total()));
         while let Some(turn) = line.next() {
             let lost_on = self.lost_on(&turn);
-            let best = self.nodes.best(&Wish::of(&turn.shape).away_from(&lost_on));
+            let lasts_ms = self.expected_ms(&turn.age.run, turn.age.step);
+            let wish = Wish::of(&turn.shape).lasting(lasts_ms).away_from(&lost_on);
+            let best = self.nodes.best(&wish);
             let action = best.and_then(|best| self.place(&turn, &best, epoch, now_ms));
             let placed = action.is_some();
             if action.is_some_and(|action| !self.propose(plan, action)) {
@@ -408,7 +416,7 @@ impl Cluster {
     }
 
     /// Marks what an action touches as taken; answers the team whose share it raises.
-    fn hold(&mut self, action: &Action) -> Option<model::TeamName> {
+    fn hold(&mut self, action: &Action, expected: Expected) -> Option<model::TeamName> {
         match action {
             Action::DropRequest { id, .. } => {
                 self.busy_requests.insert(id.clone());
@@ -431,7 +439,7 @@ impl Cluster {
         run.busy.insert(step);
         let team = run.header.get().map(|h| h.team.clone())?;
         if let Action::Place { alloc, .. } = action {
-            self.nodes.reserve(&alloc.node, &Grant::one(&alloc.resources));
+            self.nodes.reserve(&alloc.node, &Grant::one(&alloc.resources), expected);
             self.shares.add(&team, &alloc.resources);
         }
         let Some((id, Run::Live(run))) = self.runs.get_key_value(run_id) else {

@@ -298,7 +298,8 @@ impl Cluster {
                 }
             }
             Action::Place { alloc, .. } => {
-                self.nodes.unreserve(&alloc.node, &Grant::one(&alloc.resources));
+                let grant = Grant::one(&alloc.resources);
+                self.nodes.unreserve(&alloc.node, &grant, in_flight.expected);
                 if let Some(team) = &in_flight.team {
                     self.shares.subtract(team, &alloc.resources);
                 }

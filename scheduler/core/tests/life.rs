@@ -30,7 +30,7 @@ fn a_step_is_placed_runs_and_frees_its_node() {
         record
             .placement
             .expect("explained")
-            .contains("best fit: n1 keeps the least free")
+            .contains("best fit: n1 costs the least")
     );
     assert_eq!(world.status(&run, 1), Some(StepStatus::Pending));
 

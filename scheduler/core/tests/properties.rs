@@ -305,7 +305,7 @@ proptest! {
     }
 
     #[test]
-    fn a_step_is_placed_on_the_node_that_keeps_the_least(
+    fn a_step_is_placed_on_the_busy_node_that_keeps_the_least(
         nodes in prop::collection::vec((1_u64..9, 1_u64..17, 0_u32..3, any::<bool>()), 1..40),
         fill in prop::collection::vec((1_u64..5, 0_u64..5), 0..30),
         wanted in (1_u64..9, 0_u64..17, any::<bool>()),
@@ -410,18 +410,22 @@ fn naive_best(world: &World, asked: &Resources, arm: bool) -> Option<NodeId> {
         largest(|r| r.disk_bytes),
     );
     let share = |part: u64, of: u64| u128::from(part) * 1_000_000 / u128::from(of);
-    let weight =
-        |r: &Resources| 4 * share(r.cpu_millis, cpu) + 4 * share(r.memory_bytes, memory) + share(r.disk_bytes, disk);
+    // All steps are expected to last as long, so only an empty node differs by time.
+    let weight = |r: &Resources| {
+        let (cpu, memory) = (share(r.cpu_millis, cpu), share(r.memory_bytes, memory));
+        100 * cpu.min(memory) + cpu + memory + share(r.disk_bytes, disk)
+    };
     let candidates = nodes.iter().filter_map(|node| {
         let here = orders.iter().filter(|o| o.node == node.id);
         let free = here
             .clone()
             .try_fold(node.capacity, |free, o| free.checked_sub(&o.resources))?;
         let carries = !arm || node.labels["arch"] == "arm64";
-        let has_slot = here.count() < node.slots as usize;
-        (carries && has_slot && free.fits(asked)).then(|| (weight(&free), node.id.clone()))
+        let held = here.count();
+        let fits = carries && held < node.slots as usize && free.fits(asked);
+        fits.then(|| (held == 0, weight(&free), node.id.clone()))
     });
-    candidates.min().map(|(_, id)| id)
+    candidates.min().map(|(_, _, id)| id)
 }
 
 fn all<R: model::Record>(world: &World, prefix: &str) -> Vec<R> {
