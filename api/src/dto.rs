@@ -383,6 +383,41 @@ pub struct StepDetail {
     pub times: Times,
     /// Length of its whole log; null until it has ended.
     pub log_bytes: Option<u64>,
+    /// Not to be placed again before this time: the pause before a retry.
+    pub retry_at_ms: Option<u64>,
+    /// Every try, oldest first, the newest among them; of very many the oldest are left out.
+    pub attempts: Vec<AttemptDetail>,
+}
+
+/// A try of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptDetail {
+    /// Its ordinal, from 1.
+    pub attempt: u32,
+    /// The node's id.
+    pub node: Option<String>,
+    /// The node's host name, while the node is known.
+    pub node_name: Option<String>,
+    /// How it ended, as in [`StepDetail::outcome`]; null until then, and for one that was taken
+    /// from a drained node.
+    pub outcome: Option<String>,
+    /// The script's exit code, when it ended by itself.
+    pub exit_code: Option<i32>,
+    /// One plain sentence: why it ended, or why there was another one.
+    pub reason: Option<String>,
+    /// True when it has ended.
+    pub ended: bool,
+    /// True when it counts against `retry.max`; a drain does not.
+    pub counts: bool,
+    /// When it did what.
+    pub times: Times,
+    /// What it used; null until it has ended.
+    #[serde(rename = "use")]
+    pub usage: Option<Usage>,
+    /// Length of its whole log; null until it has ended, and when its tail was lost with its node.
+    pub log_bytes: Option<u64>,
+    /// True when the rest of its log was lost with its node.
+    pub log_lost: bool,
 }
 
 /// An amount of each resource.
@@ -647,8 +682,20 @@ pub struct Node {
     pub name: String,
     /// True while a server holds its stream.
     pub connected: bool,
-    /// The server that holds its stream.
+    /// The server that holds its stream, or held it last; null once its lease has run out.
     pub server: Option<String>,
+    /// Whether it may go on with what it has.
+    pub lease: NodeLease,
+    /// Whether it takes steps.
+    pub eligibility: NodeEligibility,
+    /// Who cordoned or drained it.
+    pub cordoned_by: Option<String>,
+    /// Since when it is cordoned.
+    pub cordoned_ms: Option<u64>,
+    /// How far its drain is, while it is drained.
+    pub drain: Option<DrainProgress>,
+    /// What was asked of it and is not in force yet, e.g. `cordon`; oldest first.
+    pub asked: Vec<String>,
     /// Grows with every registration.
     pub epoch: u64,
     /// What steps may take in all.
@@ -665,6 +712,61 @@ pub struct Node {
     pub facts: NodeFacts,
     /// When it last registered.
     pub registered_ms: u64,
+}
+
+/// Whether a node may go on with what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeLease {
+    /// Its agent is connected and renews it.
+    Renewed,
+    /// Its stream has ended: it goes on until the lease ends or it connects again.
+    RunningOut,
+    /// Its agent has ended everything; its steps are placed elsewhere.
+    Expired,
+}
+
+/// Whether a node takes steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeEligibility {
+    /// It does, while it is connected.
+    Eligible,
+    /// It finishes what it has.
+    Cordoned,
+    /// It finishes what it has, until the deadline of its drain.
+    Draining,
+    /// An operator has confirmed that this registration is gone.
+    Gone,
+}
+
+/// How far a drain is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainProgress {
+    /// When what still runs is placed elsewhere, milliseconds of the Unix epoch; null: never.
+    pub deadline_ms: Option<u64>,
+    /// Steps that are still on it.
+    pub orders_left: usize,
+}
+
+/// Body of `POST /nodes/{node}/drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainNode {
+    /// How long its steps may go on, e.g. `45m`, `90s`, `2h`; what runs longer is placed elsewhere.
+    /// Absent: every step ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+}
+
+/// Answer of the routes that change a node: 200 when it is in force, 202 when the leader has yet
+/// to act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeChange {
+    /// One plain sentence.
+    pub message: String,
+    /// The node as it is now.
+    pub node: Node,
 }
 
 /// What an agent found on its machine.
@@ -748,8 +850,61 @@ pub struct Readiness {
     pub store: bool,
     /// True when the picture of the store's state is complete and follows it.
     pub view: bool,
+    /// True when this server leads.
+    pub leads: bool,
+    /// True when the store has not answered for so long that nothing can be written.
+    pub quorum_lost: bool,
+    /// True when blobs can be read. Without them builds go on and logs wait on the nodes.
+    pub blobs: bool,
     /// What is not well, in plain sentences.
     pub problems: Vec<String>,
+}
+
+/// Body of `POST /join-tokens`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateJoinToken {
+    /// Shown in lists; `join` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How long it goes, seconds: 1 to 2592000, 3600 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u64>,
+    /// How many machines may join with it; any number unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+}
+
+/// A join token, without its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinToken {
+    /// Names it for `DELETE /join-tokens/{id}`.
+    pub id: String,
+    /// As it was given.
+    pub name: String,
+    /// When it was made, milliseconds of the Unix epoch.
+    pub created_ms: u64,
+    /// When it ends, milliseconds of the Unix epoch.
+    pub expires_ms: u64,
+    /// How many machines may still join with it; null: any number.
+    pub uses_left: Option<u32>,
+}
+
+/// Answer of `POST /join-tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinTokenCreated {
+    /// The text for `buildflow node join`. It is shown once.
+    pub token: String,
+    /// The rest of it.
+    #[serde(flatten)]
+    pub about: JoinToken,
+}
+
+/// Answer of `GET /join-tokens`, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinTokenList {
+    /// The tokens, without their texts.
+    pub join_tokens: Vec<JoinToken>,
 }
 
 /// Every error: RFC 9457 `application/problem+json`.

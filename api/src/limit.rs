@@ -72,3 +72,9 @@ pub const RETRY_AFTER_SECONDS: u64 = 2;
 /// Most accepted triggers that wait to become runs; half a minute of the largest burst. Beyond it
 /// callers are told to come back, instead of filling the store.
 pub const INBOX_MAX: usize = 10_000;
+
+/// How long a wish for a node waits for the leader to act on it before it is answered with 202.
+pub const NODE_WAIT: Duration = Duration::from_secs(2);
+
+/// Most wishes for one node that wait for a leader.
+pub const NODE_REQUESTS_MAX: usize = 16;

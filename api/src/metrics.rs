@@ -4,7 +4,7 @@
 //! numbers of other roles; their registries are added with [`Metrics::add_registry`].
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::sync::{Arc, Mutex};
 
@@ -43,6 +43,16 @@ pub struct Metrics {
     pub trigger_to_first_instruction_seconds: Histogram,
     /// Nodes whose stream this or another server holds.
     pub nodes_connected: IntGauge,
+    /// 1 while this server leads, by its name.
+    pub leader: IntGaugeVec,
+    /// 1 while the live store answers.
+    pub store_up: IntGauge,
+    /// 1 while the live store has been silent for so long that nothing can be written.
+    pub quorum_lost: IntGauge,
+    /// Logs that are read from another server at the moment.
+    pub proxied_logs: IntGauge,
+    /// Bytes of logs that were read from other servers.
+    pub proxied_bytes: IntCounter,
     /// Times that the view had to read everything anew.
     pub view_resyncs: IntCounter,
 }
@@ -102,6 +112,23 @@ impl Metrics {
                 &TRIGGER_BUCKETS,
             ),
             nodes_connected: gauge("buildflow_nodes_connected", "Nodes whose stream a server holds."),
+            leader: register(
+                &registry,
+                IntGaugeVec::new(Opts::new("buildflow_leader", "1 while this server leads."), &["server"]),
+            ),
+            store_up: gauge("buildflow_store_up", "1 while the live store answers."),
+            quorum_lost: gauge(
+                "buildflow_store_quorum_lost",
+                "1 while the live store has been silent for too long.",
+            ),
+            proxied_logs: gauge(
+                "buildflow_log_proxied",
+                "Logs that this server reads from another one at the moment.",
+            ),
+            proxied_bytes: counter(
+                "buildflow_log_proxied_bytes_total",
+                "Bytes of logs that were read from other servers.",
+            ),
             view_resyncs: counter(
                 "buildflow_view_resyncs_total",
                 "Times that the view read everything anew.",

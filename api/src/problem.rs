@@ -3,6 +3,7 @@
 //! Not here: which request ids they carry; the outermost layer adds that (`rest::layers`).
 
 use crate::dto::{Problem as ProblemBody, ProblemPlace};
+use crate::intake::AcceptError;
 use crate::limit::RETRY_AFTER_SECONDS;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -171,6 +172,17 @@ impl Problem {
         problem
     }
 
+    /// 503: the live store has had no answer for so long; nothing can be written.
+    #[must_use]
+    pub fn no_quorum(silent: std::time::Duration) -> Self {
+        Self::unavailable(format!(
+            "the live store has not answered for {} s (it may have lost its quorum), so nothing can be changed; reads, \
+             streams and running steps go on. Whether this request was taken over is not known: send it again \
+             with the same Idempotency-Key",
+            silent.as_secs()
+        ))
+    }
+
     /// The problem for a bare status of the web framework, e.g. 405.
     #[must_use]
     pub fn from_status(status: StatusCode, detail: impl Into<String>) -> Self {
@@ -253,6 +265,16 @@ impl From<StoreError> for Problem {
                 tracing::error!(%error, "store failed a request");
                 Self::internal()
             }
+        }
+    }
+}
+
+impl From<AcceptError> for Problem {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::KeyReused => Self::conflict(error.to_string()),
+            AcceptError::Full => Self::unavailable(error.to_string()),
+            AcceptError::Store(error) => error.into(),
         }
     }
 }

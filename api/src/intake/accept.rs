@@ -6,6 +6,7 @@
 use crate::clock::now_ms;
 use crate::limit::{IDEMPOTENCY_KEPT, INBOX_MAX, SAME_TRIGGER};
 use crate::state::Server;
+use crate::trace::trace_id;
 use model::record::Unknown;
 use model::{DedupeRecord, Event, InboxEntry, PipelineName, RunId, TeamName, key};
 use sha2::{Digest, Sha256};
@@ -35,6 +36,15 @@ pub struct Trigger {
     pub variables: BTreeMap<String, String>,
 }
 
+/// What is remembered of a request under its caller's `Idempotency-Key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeptRequest {
+    /// Nothing, or the caller named no key.
+    New,
+    /// It was asked before and got this id.
+    Known(RunId),
+}
+
 /// Who asked, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
@@ -42,6 +52,8 @@ pub struct Asked {
     pub by: String,
     /// The request's id.
     pub request_id: String,
+    /// Its W3C trace context.
+    pub traceparent: String,
     /// The caller's `Idempotency-Key`.
     pub key: Option<String>,
     /// Hash of the request as it was asked: the same key must not be used for another one.
@@ -130,6 +142,50 @@ pub async fn known_by_key(
     known(&found, Some(&asked.fingerprint)).map(Some)
 }
 
+/// The dedupe key of a request that makes no run, apart for each caller.
+fn request_key((by, key): (&str, Option<&str>)) -> Option<String> {
+    key.map(|key| hashed(&("request", by, key)))
+}
+
+/// What is remembered of a request that makes no run, by caller and `Idempotency-Key`.
+///
+/// # Errors
+/// [`AcceptError::KeyReused`] when the key was used for another request.
+pub(crate) async fn kept_request(
+    store: &dyn Store,
+    asked: (&str, Option<&str>),
+    fingerprint: &str,
+) -> Result<KeptRequest, AcceptError> {
+    let Some(key) = request_key(asked) else {
+        return Ok(KeptRequest::New);
+    };
+    match store.get(&key).await? {
+        None => Ok(KeptRequest::New),
+        Some(found) => known(&found, Some(fingerprint)).map(KeptRequest::Known),
+    }
+}
+
+/// Adds to a transaction that the request got this id, under its caller's `Idempotency-Key`.
+///
+/// # Errors
+/// [`AcceptError::Store`].
+pub(crate) async fn keep_request(
+    server: &Server,
+    txn: Txn,
+    asked: (&str, Option<&str>),
+    fingerprint: &str,
+    id: &RunId,
+) -> Result<Txn, AcceptError> {
+    let Some(key) = request_key(asked) else { return Ok(txn) };
+    let day = server.leases.idempotency.lease(server.store()).await?;
+    let record = DedupeRecord {
+        run: id.clone(),
+        fingerprint: fingerprint.to_owned(),
+        unknown: Unknown::new(),
+    };
+    Ok(txn.expect(&key, Expect::Absent).put_leased(&key, &record, day))
+}
+
 /// The run of a dedupe record; `fingerprint` is given for a caller's own key.
 fn known(entry: &store::Entry, fingerprint: Option<&str>) -> Result<RunId, AcceptError> {
     let record: DedupeRecord = entry.decode().map_err(|e| StoreError::Failed(e.to_string()))?;
@@ -165,7 +221,8 @@ pub async fn accept(server: &Server, trigger: &Trigger, asked: &Asked) -> Result
         match store.commit(txn).await {
             Ok(Commit::Applied(revision)) => {
                 tracing::info!(run_id = %run, team = %trigger.team, pipeline = %trigger.pipeline,
-                    commit = trigger.commit, event = trigger.event.as_str(), "trigger accepted");
+                    commit = trigger.commit, event = trigger.event.as_str(),
+                    request_id = asked.request_id, trace_id = trace_id(&asked.traceparent), "trigger accepted");
                 server.view.wait_for(revision, crate::limit::READ_BACK_TIMEOUT).await;
                 return Ok(Accepted { run, created: true });
             }
@@ -212,7 +269,7 @@ fn accept_txn(
         accepted_ms: now_ms(),
         request_id: asked.request_id.clone(),
         requested_by: asked.by.clone(),
-        traceparent: None,
+        traceparent: Some(asked.traceparent.clone()),
         unknown: Unknown::new(),
     };
     let txn = Txn::new().put(key::inbox(run.as_str()), &entry);

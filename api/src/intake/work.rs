@@ -2,14 +2,15 @@
 //!
 //! It starts from the whole inbox every time, wakes when a trigger arrives and once in a while, and
 //! may be ended at any point. Triggers of one pipeline are worked in order, those of different
-//! pipelines at the same time. With several servers each works the whole inbox and the guards of
-//! `write` choose one; what is done twice is thrown away.
+//! pipelines at the same time. Of several servers the one that leads works it, so that no
+//! repository is read in vain; while nobody leads all do, and the guards of `write` choose one.
 
 use super::draft::{TryAgain, draft, failed};
 use super::write::{Written, write};
 use crate::clock::now_ms;
 use crate::limit::READ_BACK_TIMEOUT;
 use crate::state::{Server, Shared};
+use crate::trace::trace_id;
 use crate::view::PipelineKey;
 use model::{InboxEntry, PipelineRecord, key};
 use std::collections::{HashMap, HashSet};
@@ -32,8 +33,9 @@ const FETCH_WAIT: Duration = Duration::from_secs(1);
 /// The wait after the store failed.
 const STORE_WAIT: Duration = Duration::from_secs(1);
 
-/// The loop looks at the inbox at least this often.
-const PERIOD: Duration = Duration::from_secs(5);
+/// The loop looks at the inbox at least this often: also how soon a trigger is worked when the
+/// leader is gone and nobody leads.
+const PERIOD: Duration = Duration::from_secs(2);
 
 /// How a trigger fared.
 enum Fared {
@@ -64,6 +66,7 @@ pub async fn work(server: Shared) {
     let mut memory = Memory::default();
     let mut running: JoinSet<Finished> = JoinSet::new();
     let shutdown = server.deps.shutdown.clone();
+    let mut leading = server.deps.leading.clone();
     loop {
         server
             .view
@@ -72,7 +75,8 @@ pub async fn work(server: Shared) {
             let pipeline = (entry.team.clone(), entry.pipeline.clone());
             memory.busy.insert(pipeline.clone());
             let tries = memory.waiting.get(&delivery).map_or(0, |w| w.fetch_tries);
-            let span = tracing::info_span!("intake", run_id = %entry.run, request_id = entry.request_id);
+            let trace_id = trace_id(entry.traceparent.as_deref().unwrap_or_default());
+            let span = tracing::info_span!("intake", run_id = %entry.run, request_id = entry.request_id, trace_id);
             let one = one(server.clone(), pipeline, delivery, entry, tries);
             running.spawn(one.instrument(span));
         }
@@ -80,6 +84,7 @@ pub async fn work(server: Shared) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = server.view.inbox_grew() => {}
+            Ok(()) = leading.changed() => {}
             () = tokio::time::sleep_until(wake) => {}
             Some(ended) = running.join_next() => match ended {
                 Ok(finished) => memory.note(finished),
@@ -100,8 +105,12 @@ pub async fn work(server: Shared) {
 fn pick(server: &Server, memory: &Memory, running: usize) -> Vec<(String, Arc<InboxEntry>)> {
     let now = Instant::now();
     let mut taken: HashSet<PipelineKey> = HashSet::new();
+    let leads = server.deps.leading.borrow().is_some();
     server.view.read(|picture| {
         let mut picked = Vec::new();
+        if !leads && picture.leader().is_some() {
+            return picked;
+        }
         for (delivery, entry) in picture.inbox() {
             if running + picked.len() >= PARALLEL {
                 break;

@@ -13,7 +13,7 @@ use model::record::Unknown;
 use model::{StepRecord, StepStatus, key};
 use std::sync::Arc;
 use store::memory::MemoryStore;
-use store::{FolderBlobs, Store, Txn};
+use store::{FolderBlobs, SqliteHistory, Store, Txn};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -37,9 +37,11 @@ impl World {
             store,
             blobs: Arc::new(FolderBlobs::open(folder.path().join("blobs")).unwrap()),
             sources: Arc::new(mirrors.unwrap()),
+            history: Arc::new(store::SqliteHistory::open(folder.path().join("history")).unwrap()),
             explain: Arc::new(NoExplain),
             leading: tokio::sync::watch::channel(None).1,
             peers: reqwest::Client::new(),
+            membership: None,
             shutdown: CancellationToken::new(),
         };
         let config = ApiConfig {
@@ -47,6 +49,7 @@ impl World {
             web_url: "http://x".to_owned(),
             advertise: String::new(),
             node_lease_ms: 20_000,
+            archive: crate::ArchiveTimes::default(),
         };
         let server = Server::new(config, deps);
         let router = routes().split_for_parts().0.with_state(server.clone());

@@ -60,8 +60,11 @@ fn place_of(server: &Server, record: Option<&StepRecord>) -> String {
     server.view.read(|picture| {
         let name = picture.nodes().get(node).map_or(node.as_str(), |n| n.name.as_str());
         match picture.session(node) {
-            Some(_) => format!("node {name}"),
-            None => format!("node {name}, which is not connected: it goes on, or ends, when its agent is back"),
+            Some(session) if session.connected => format!("node {name}"),
+            Some(_) => format!(
+                "node {name}, which is not connected: it goes on until its lease ends, or longer if its agent comes back"
+            ),
+            None => format!("node {name}, whose lease has run out: the step is about to be placed elsewhere"),
         }
     })
 }

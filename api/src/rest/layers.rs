@@ -7,6 +7,7 @@ use crate::auth::authorise;
 use crate::limit::{KEY_MAX, REQUEST_TIMEOUT};
 use crate::problem::Problem;
 use crate::state::Shared;
+use crate::trace;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -19,6 +20,15 @@ use tracing::Instrument;
 
 /// In and out.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// In and out: the trace that a run belongs to.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Out, while the live store does not answer: how old what is shown may be.
+const X_STALE_MS: HeaderName = HeaderName::from_static("x-buildflow-stale-ms");
+
+/// A POST that changes nothing.
+const VALIDATE: &str = "/api/v1/pipelines/validate";
 
 /// The label of requests that no route matches: never the path, of which there are endlessly many.
 const NO_ROUTE: &str = "none";
@@ -42,6 +52,18 @@ impl RequestId {
     }
 }
 
+/// The W3C trace context of a request, in its extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trace(pub(crate) String);
+
+impl Trace {
+    /// The caller's, if it is legal; else a new one.
+    fn of(headers: &HeaderMap) -> Self {
+        let given = headers.get(&TRACEPARENT).and_then(|v| v.to_str().ok());
+        Self(given.and_then(trace::parse).unwrap_or_else(trace::begin))
+    }
+}
+
 /// The outermost layer: id, span, counts, and the last word on how an error looks.
 pub(super) async fn observe(State(server): State<Shared>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
@@ -52,11 +74,17 @@ pub(super) async fn observe(State(server): State<Shared>, mut request: Request, 
         .get::<MatchedPath>()
         .map_or(NO_ROUTE.to_owned(), |m| m.as_str().to_owned());
     request.extensions_mut().insert(id.clone());
-    let span = tracing::info_span!("request", request_id = id.0, %method, path);
+    let trace = Trace::of(request.headers());
+    request.extensions_mut().insert(trace.clone());
+    let trace_id = trace::trace_id(&trace.0);
+    let span = tracing::info_span!("request", request_id = id.0, trace_id, %method, path);
     let begun = Instant::now();
     let _in_flight = InFlight::new(&server);
     let response = next.run(request).instrument(span.clone()).await;
-    let response = finish(response, &path, &id);
+    let mut response = finish(response, &path, &id);
+    if let Ok(value) = HeaderValue::from_str(&trace.0) {
+        response.headers_mut().insert(TRACEPARENT, value);
+    }
     let code = response.status();
     let took = begun.elapsed();
     let metrics = &server.metrics;
@@ -142,6 +170,28 @@ pub(super) async fn timeout(request: Request, next: Next) -> Response {
             let seconds = REQUEST_TIMEOUT.as_secs();
             Problem::unavailable(format!("the request took longer than {seconds} s; try again")).into_response()
         }
+    }
+}
+
+/// While the live store has no quorum writes are refused at once, also those that have begun to
+/// wait for it; reads go on from the picture and say how old it may be.
+pub(super) async fn quorum(State(server): State<Shared>, request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if reads || request.uri().path() == VALIDATE {
+        let mut response = next.run(request).await;
+        if let Some(silent) = server.probe.silent_for() {
+            let age = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+            response.headers_mut().insert(X_STALE_MS, HeaderValue::from(age));
+        }
+        return response;
+    }
+    tokio::select! {
+        biased;
+        () = server.probe.lost() => {
+            let silent = server.probe.silent_for().unwrap_or_default();
+            Problem::no_quorum(silent).into_response()
+        }
+        response = next.run(request) => response,
     }
 }
 

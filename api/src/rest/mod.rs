@@ -7,6 +7,7 @@ mod body;
 mod describe;
 mod events;
 mod explain;
+mod joining;
 mod later;
 mod layers;
 mod nodes;
@@ -26,7 +27,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(crate) use layers::RequestId;
+pub(crate) use layers::{RequestId, Trace};
 
 /// The head of the OpenAPI document.
 #[derive(OpenApi)]
@@ -56,7 +57,13 @@ fn admin_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(events::events))
         .routes(routes!(explain::explain))
         .routes(routes!(nodes::list))
-        .routes(routes!(nodes::get))
+        .routes(routes!(nodes::get, nodes::delete))
+        .routes(routes!(nodes::cordon))
+        .routes(routes!(nodes::uncordon))
+        .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::confirm_gone))
+        .routes(routes!(joining::list, joining::create))
+        .routes(routes!(joining::delete))
 }
 
 /// What anybody may ask.
@@ -95,7 +102,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(server: &Shared) -> Router {
     let (open, admin) = described();
     let guard = from_fn_with_state(server.clone(), layers::guard);
-    let admin = admin.split_for_parts().0.route_layer(guard);
+    let quorum = from_fn_with_state(server.clone(), layers::quorum);
+    let admin = admin.split_for_parts().0.route_layer(quorum).route_layer(guard);
     let open = open.split_for_parts().0;
     open.merge(admin)
         .fallback(layers::no_such_route)

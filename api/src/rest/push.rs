@@ -6,7 +6,7 @@
 use super::body::Json as Body;
 use super::query::Asking;
 use super::show::created;
-use super::trigger::{check_text, refused};
+use super::trigger::check_text;
 use crate::dto::{PushAccepted, PushEvent, PushedRun};
 use crate::intake::{Accepted, Asked, Trigger, accept, fingerprint};
 use crate::limit::PUSH_WAIT;
@@ -58,6 +58,7 @@ pub(super) async fn push(
     let asked = Asked {
         by: asking.by,
         request_id: asking.request_id,
+        traceparent: asking.traceparent,
         key: asking.key,
         fingerprint: fingerprint(&event),
         force: false,
@@ -86,7 +87,7 @@ async fn begin(
         event,
         variables: BTreeMap::new(),
     };
-    accept(server, &trigger, asked).await.map_err(refused)
+    Ok(accept(server, &trigger, asked).await?)
 }
 
 /// Waits a moment for the runs, so that the usual answer names their numbers.

@@ -5,7 +5,7 @@
 use crate::auth::Caller;
 use crate::limit::{KEY_MAX, PAGE_DEFAULT, PAGE_MAX};
 use crate::problem::{Answer, Problem};
-use crate::rest::RequestId;
+use crate::rest::{RequestId, Trace};
 use axum::Extension;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::HeaderMap;
@@ -127,6 +127,8 @@ pub(super) struct Asking {
     pub(super) by: String,
     /// The request's id.
     pub(super) request_id: String,
+    /// W3C trace context, the caller's or a new one.
+    pub(super) traceparent: String,
     /// `Idempotency-Key`.
     pub(super) key: Option<String>,
 }
@@ -142,9 +144,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Asking {
         let Extension(id) = Extension::<RequestId>::from_request_parts(parts, state)
             .await
             .map_err(internal)?;
+        let Extension(trace) = Extension::<Trace>::from_request_parts(parts, state)
+            .await
+            .map_err(internal)?;
         Ok(Self {
             by: caller.name,
             request_id: id.0,
+            traceparent: trace.0,
             key: idempotency_key(&parts.headers)?,
         })
     }

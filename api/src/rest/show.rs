@@ -4,7 +4,7 @@
 
 use super::query::no_run;
 use crate::dto::{
-    Phase, RunCreated, RunDetail, RunStatus, RunSummary, StageDetail, StepDetail, StepStatus, Times, Usage,
+    AttemptDetail, Phase, RunCreated, RunDetail, RunStatus, RunSummary, StageDetail, StepDetail, StepStatus, Times, Usage,
 };
 use crate::fleet::definitions::DefinitionError;
 use crate::problem::{Answer, Problem};
@@ -13,7 +13,7 @@ use crate::state::Server;
 use crate::view::{EventId, Picture, RunEntry};
 use model::{InboxEntry, Outcome, RunDef, RunHeader, RunId, StepDef, StepRecord};
 use pipeline::progress::{self, Records};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The picture's part of one run, taken at one moment.
@@ -96,8 +96,14 @@ pub(super) fn look(server: &Server, picture: &Picture, run: &RunId) -> Option<Ru
     let seen = EventId::all_of(picture.revision());
     if let Some(entry) = picture.run(run) {
         let header = entry.header()?.clone();
-        let nodes = entry.records().values().filter_map(|r| r.node.as_ref());
-        let named = nodes.filter_map(|n| Some((n.to_string(), picture.nodes().get(n)?.name.clone())));
+        let of_record = |r: &'_ StepRecord| {
+            let earlier = r.earlier.iter().map(|e| e.node.clone());
+            earlier.chain(r.node.clone()).collect::<Vec<_>>()
+        };
+        let nodes: BTreeSet<model::NodeId> = entry.records().values().flat_map(of_record).collect();
+        let named = nodes
+            .iter()
+            .filter_map(|n| Some((n.to_string(), picture.nodes().get(n)?.name.clone())));
         return Some(RunLook {
             summary: summary(server, &header, entry),
             seen,
@@ -210,10 +216,47 @@ fn step_detail(def: &RunDef, ordinal: usize, step: &StepDef, status: StepStatus,
         timeout_ms: step.timeout_ms,
         resources: step.resources.into(),
         phases: record.map(phases).unwrap_or_default(),
-        usage: record.filter(|r| r.status.is_terminal() && r.attempt > 0).map(usage),
-        times: record.map(times).unwrap_or_default(),
+        usage: record.filter(|r| r.status.is_terminal() && r.attempt > 0).map(|r| usage(&r.usage)),
+        times: record.map(|r| times(&r.times)).unwrap_or_default(),
         log_bytes: record.and_then(|r| r.log_bytes),
+        retry_at_ms: record.and_then(|r| r.retry_at_ms),
+        attempts: record.map(|r| attempts(r, look)).unwrap_or_default(),
     }
+}
+
+/// The earlier attempts and the newest one, if the step has one that is not among them.
+fn attempts(record: &StepRecord, look: &RunLook) -> Vec<AttemptDetail> {
+    let name = |node: &model::NodeId| look.node_names.get(node.as_str()).cloned();
+    let earlier = record.earlier.iter().map(|e| AttemptDetail {
+        attempt: e.attempt,
+        node: Some(e.node.to_string()),
+        node_name: name(&e.node),
+        outcome: e.outcome.as_ref().map(|o| outcome_word(o).to_owned()),
+        exit_code: e.outcome.as_ref().and_then(exit_code),
+        reason: Some(e.reason.clone()),
+        ended: true,
+        counts: e.counts,
+        times: times(&e.times),
+        usage: Some(usage(&e.usage)),
+        log_bytes: e.log_bytes,
+        log_lost: e.log_bytes.is_none(),
+    });
+    let is_new = record.earlier.last().is_none_or(|e| e.attempt < record.attempt);
+    let newest = (record.attempt > 0 && is_new).then(|| AttemptDetail {
+        attempt: record.attempt,
+        node: record.node.as_ref().map(ToString::to_string),
+        node_name: record.node.as_ref().and_then(name),
+        outcome: record.outcome.as_ref().map(|o| outcome_word(o).to_owned()),
+        exit_code: record.outcome.as_ref().and_then(exit_code),
+        reason: record.reason.clone(),
+        ended: record.status.is_terminal(),
+        counts: true,
+        times: times(&record.times),
+        usage: record.status.is_terminal().then(|| usage(&record.usage)),
+        log_bytes: record.log_bytes,
+        log_lost: record.status.is_terminal() && record.log_bytes.is_none(),
+    });
+    earlier.chain(newest).collect()
 }
 
 /// The names of the steps that a step waits for.
@@ -231,20 +274,20 @@ fn phases(record: &StepRecord) -> Vec<Phase> {
     shown.collect()
 }
 
-fn usage(record: &StepRecord) -> Usage {
+fn usage(usage: &model::Usage) -> Usage {
     Usage {
-        memory_peak_bytes: record.usage.memory_peak_bytes,
-        cpu_ms: record.usage.cpu_ms,
-        throttled_ms: record.usage.throttled_ms,
+        memory_peak_bytes: usage.memory_peak_bytes,
+        cpu_ms: usage.cpu_ms,
+        throttled_ms: usage.throttled_ms,
     }
 }
 
-fn times(record: &StepRecord) -> Times {
+fn times(times: &model::Times) -> Times {
     Times {
-        queued_ms: record.times.queued_ms,
-        assigned_ms: record.times.assigned_ms,
-        started_ms: record.times.started_ms,
-        ended_ms: record.times.ended_ms,
+        queued_ms: times.queued_ms,
+        assigned_ms: times.assigned_ms,
+        started_ms: times.started_ms,
+        ended_ms: times.ended_ms,
     }
 }
 

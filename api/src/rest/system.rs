@@ -15,6 +15,9 @@ use std::time::Duration;
 /// A store that takes longer than this is not well.
 const STORE_WAIT: Duration = Duration::from_secs(2);
 
+/// Below this there are no blobs: to ask for them costs one small listing.
+const BLOBS_ASKED: &str = "readyz/";
+
 /// Whether the process runs.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "system",
     responses((status = 200, body = Health)))]
@@ -29,7 +32,9 @@ pub(super) async fn healthz() -> Json<Health> {
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "system",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Readiness>) {
-    let asked = tokio::time::timeout(STORE_WAIT, server.store().get(key::LEADER)).await;
+    let asked = tokio::time::timeout(STORE_WAIT, server.store().get(key::LEADER));
+    let blobs = tokio::time::timeout(STORE_WAIT, server.deps.blobs.list_page(BLOBS_ASKED, None, 1));
+    let (asked, blobs) = tokio::join!(asked, blobs);
     let mut problems = Vec::new();
     let (store, leader) = match asked {
         Ok(Ok(entry)) => (true, entry.and_then(|e| e.decode::<Leader>().ok()).map(|l| l.server)),
@@ -50,7 +55,11 @@ pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Re
     if store && leader.is_none() {
         problems.push("nobody leads: accepted runs wait until a scheduler does".to_owned());
     }
-    // Without a leader this server still accepts and shows everything.
+    let blobs = matches!(blobs, Ok(Ok(_)));
+    if !blobs {
+        problems.push("blobs cannot be read: builds go on, logs wait on their nodes, archiving waits".to_owned());
+    }
+    // Without a leader, or without blobs, this server still accepts runs and shows them.
     let ready = store && view;
     let code = if ready {
         StatusCode::OK
@@ -63,6 +72,9 @@ pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Re
         leader,
         store,
         view,
+        leads: server.deps.leading.borrow().is_some(),
+        quorum_lost: server.probe.is_lost(),
+        blobs,
         problems,
     };
     (code, Json(answer))
@@ -73,7 +85,13 @@ pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Re
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(server): State<Shared>) -> impl IntoResponse {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, server.metrics.text())
+    let leads = server.deps.leading.borrow().is_some();
+    let name = server.config.server_name.as_str();
+    let metrics = &server.metrics;
+    metrics.leader.with_label_values(&[name]).set(i64::from(leads));
+    metrics.store_up.set(i64::from(server.probe.silent_for().is_none()));
+    metrics.quorum_lost.set(i64::from(server.probe.is_lost()));
+    (kind, metrics.text())
 }
 
 /// This document.

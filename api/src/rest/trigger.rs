@@ -7,7 +7,7 @@ use super::body::Json as Body;
 use super::query::{Asking, PathParts, no_pipeline};
 use super::show::created;
 use crate::dto::{CreateRun, RunCreated};
-use crate::intake::{AcceptError, Accepted, Asked, Trigger, accept, fingerprint, known_by_key};
+use crate::intake::{Accepted, Asked, Trigger, accept, fingerprint, known_by_key};
 use crate::limit::{RUN_WAIT, TEXT_MAX, VARIABLE_VALUE_MAX, VARIABLES_BYTES_MAX, VARIABLES_MAX};
 use crate::problem::{Answer, Problem};
 use crate::state::{Server, Shared};
@@ -46,13 +46,12 @@ pub(super) async fn create(
     let asked = Asked {
         by: asking.by,
         request_id: asking.request_id,
+        traceparent: asking.traceparent,
         key: asking.key,
         fingerprint: fingerprint(&wish),
         force: wish.force,
     };
-    let known = known_by_key(server.store(), &asked, &team, &name)
-        .await
-        .map_err(refused)?;
+    let known = known_by_key(server.store(), &asked, &team, &name).await?;
     let accepted = match known {
         Some(run) => Accepted { run, created: false },
         None => begin(&server, &pipeline, wish, &asked).await?,
@@ -81,7 +80,7 @@ async fn begin(server: &Server, pipeline: &Arc<PipelineRecord>, wish: CreateRun,
         event: Event::Manual,
         variables: wish.variables,
     };
-    accept(server, &trigger, asked).await.map_err(refused)
+    Ok(accept(server, &trigger, asked).await?)
 }
 
 async fn resolve(server: &Server, repository: &str, wish: &CreateRun) -> Answer<Resolved> {
@@ -129,14 +128,6 @@ fn unresolved(error: GitError, wish: &CreateRun) -> Problem {
             tracing::error!(%error, "repository cannot be read");
             Problem::unavailable("this server cannot read repositories at the moment; its log has the cause")
         }
-    }
-}
-
-pub(super) fn refused(error: AcceptError) -> Problem {
-    match error {
-        AcceptError::KeyReused => Problem::conflict(error.to_string()),
-        AcceptError::Full => Problem::unavailable(error.to_string()),
-        AcceptError::Store(error) => error.into(),
     }
 }
 

@@ -27,6 +27,7 @@ fn asked() -> Asked {
     Asked {
         by: "root".to_owned(),
         request_id: "r1".to_owned(),
+        traceparent: crate::trace::begin(),
         key: None,
         fingerprint: String::new(),
         force: false,

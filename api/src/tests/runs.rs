@@ -393,7 +393,7 @@ async fn explain_says_why_here_or_why_not_yet() {
     assert_eq!(
         (&placed["summary"], &placed["placement"]),
         (
-            &json!("is running on node n1, which is not connected: it goes on, or ends, when its agent is back"),
+            &json!("is running on node n1, whose lease has run out: the step is about to be placed elsewhere"),
             &json!("best fit")
         )
     );

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::memory::MemoryStore;
-use store::{FolderBlobs, Store, Txn};
+use store::{FolderBlobs, SqliteHistory, Store, Txn};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -214,9 +214,11 @@ impl Stage {
             store: store.clone(),
             blobs: Arc::new(FolderBlobs::open(at("blobs")).unwrap()),
             sources: sources.clone(),
+            history: Arc::new(SqliteHistory::open(at("history")).unwrap()),
             explain: oracle.clone(),
             leading: tokio::sync::watch::channel(None).1,
             peers: reqwest::Client::new(),
+            membership: None,
             shutdown: CancellationToken::new(),
         };
         let config = ApiConfig {
@@ -224,6 +226,7 @@ impl Stage {
             web_url: "http://ci.example".to_owned(),
             advertise: String::new(),
             node_lease_ms: 20_000,
+            archive: crate::ArchiveTimes::default(),
         };
         let name = TeamName::new("default").unwrap();
         let team = TeamRecord {

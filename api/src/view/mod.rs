@@ -136,6 +136,13 @@ impl View {
         matches!(waited, Ok(Ok(_)))
     }
 
+    /// Waits until the picture is as wanted; false when that takes longer than `at_most`.
+    pub async fn wait_until(&self, wanted: impl Fn(&Picture) -> bool, at_most: Duration) -> bool {
+        let mut seen = self.inner.seen.subscribe();
+        let waited = tokio::time::timeout(at_most, seen.wait_for(|_| self.read(&wanted))).await;
+        matches!(waited, Ok(Ok(_)))
+    }
+
     /// Waits until the run is whole; false when that takes longer than `at_most`.
     pub async fn wait_for_run(&self, run: &RunId, at_most: Duration) -> bool {
         let deadline = Instant::now() + at_most;

@@ -6,7 +6,7 @@ use super::run::{RunEntry, RunEvent};
 use crate::repository;
 use model::key::{self, RunKey};
 use model::{
-    Allocation, InboxEntry, Leader, NodeId, NodeRecord, PipelineName, PipelineRecord, Record, Request, RequestKind,
+    Allocation, Eligibility, InboxEntry, Leader, NodeId, NodeRecord, PipelineName, PipelineRecord, Record, Request, RequestKind,
     Resources, RunId, SessionRecord, TeamName, TeamRecord, TokenRecord,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -31,6 +31,8 @@ pub struct Picture {
     inbox: BTreeMap<String, Arc<InboxEntry>>,
     inbox_runs: HashMap<RunId, String>,
     cancels: BTreeMap<String, RunId>,
+    asked: BTreeMap<String, (NodeId, RequestKind)>,
+    eligibilities: BTreeMap<NodeId, Eligibility>,
     nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
     sessions: BTreeMap<NodeId, SessionRecord>,
     allocs: BTreeMap<NodeId, BTreeMap<String, Arc<Allocation>>>,
@@ -130,7 +132,20 @@ impl Picture {
         &self.nodes
     }
 
-    /// Who holds a node's stream.
+    /// What operators want of a node, as far as the leader has acted on it; `None`: it takes steps.
+    #[must_use]
+    pub fn eligibility(&self, node: &NodeId) -> Option<&Eligibility> {
+        self.eligibilities.get(node)
+    }
+
+    /// What was asked of a node and the leader has not acted on yet, oldest first, with the
+    /// requests' ids.
+    pub fn asked_of(&self, node: &NodeId) -> impl Iterator<Item = (&str, &RequestKind)> {
+        let of_node = self.asked.iter().filter(move |(_, (of, _))| of == node);
+        of_node.map(|(id, (_, what))| (id.as_str(), what))
+    }
+
+    /// Who holds a node's stream, or held it last: its lease has not run out.
     #[must_use]
     pub fn session(&self, node: &NodeId) -> Option<&SessionRecord> {
         self.sessions.get(node)
@@ -161,7 +176,7 @@ impl Picture {
     /// How many nodes have a stream.
     #[must_use]
     pub fn connected(&self) -> usize {
-        self.sessions.len()
+        self.sessions.values().filter(|s| s.connected).count()
     }
 
     /// Takes one key's new value at `revision`. What follows for runs is drawn by [`Picture::settle`].
@@ -181,15 +196,13 @@ impl Picture {
         } else if let Some(delivery) = key.strip_prefix(key::INBOX) {
             self.apply_inbox(delivery, read(key, value));
         } else if let Some(id) = key.strip_prefix(key::REQUESTS) {
-            let cancel = read::<Request>(key, value).and_then(|request| match request.what {
-                RequestKind::Cancel { run } => Some(run),
-                _ => None,
-            });
-            put(&mut self.cancels, id.to_owned(), cancel);
+            self.apply_request(id, read(key, value));
         } else if let Some(Ok(node)) = key.strip_prefix(key::NODES).map(NodeId::new) {
             put(&mut self.nodes, node, read(key, value).map(Arc::new));
         } else if let Some(Ok(node)) = key.strip_prefix(key::SESSIONS).map(NodeId::new) {
             put(&mut self.sessions, node, read(key, value));
+        } else if let Some(Ok(node)) = key.strip_prefix(key::ELIGIBILITIES).map(NodeId::new) {
+            put(&mut self.eligibilities, node, read(key, value));
         } else if let Some((node, alloc)) = key.strip_prefix(key::ALLOCS).and_then(|r| r.split_once('/')) {
             self.apply_alloc(node, alloc, read(key, value));
         }
@@ -268,6 +281,21 @@ impl Picture {
         std::mem::take(&mut self.first_instructions)
     }
 
+    fn apply_request(&mut self, id: &str, request: Option<Request>) {
+        let (cancel, asked) = match request.map(|r| r.what) {
+            Some(RequestKind::Cancel { run }) => (Some(run), None),
+            Some(
+                what @ (RequestKind::Cordon { .. }
+                | RequestKind::Uncordon { .. }
+                | RequestKind::Drain { .. }
+                | RequestKind::ConfirmGone { .. }),
+            ) => (None, node_of(&what).cloned().map(|node| (node, what))),
+            None => (None, None),
+        };
+        put(&mut self.cancels, id.to_owned(), cancel);
+        put(&mut self.asked, id.to_owned(), asked);
+    }
+
     fn apply_alloc(&mut self, node: &str, alloc: &str, record: Option<Allocation>) {
         let Ok(node) = NodeId::new(node) else { return };
         let of_node = self.allocs.entry(node.clone()).or_default();
@@ -321,6 +349,16 @@ impl Picture {
         self.first_instructions.clear();
         let floor = self.floor;
         self.runs.values_mut().for_each(|r| r.forget_events(floor));
+    }
+}
+
+fn node_of(what: &RequestKind) -> Option<&NodeId> {
+    match what {
+        RequestKind::Cancel { .. } => None,
+        RequestKind::Cordon { node }
+        | RequestKind::Uncordon { node }
+        | RequestKind::Drain { node, .. }
+        | RequestKind::ConfirmGone { node, .. } => Some(node),
     }
 }
 
