@@ -471,8 +471,8 @@ impl<'t> Assembly<'_, 't> {
             pids: part.pids.unwrap_or(PIDS_DEFAULT),
             shm_bytes: shm(part),
             labels: owned(&part.labels),
-            retry: model::Retry::default(),
-            idempotent: true,
+            retry: part.retry.as_deref().cloned().unwrap_or_default(),
+            idempotent: part.idempotent.unwrap_or(true),
         })
     }
 }
@@ -568,7 +568,8 @@ fn cost(part: &Part<'_>) -> usize {
     let texts = |texts: &Texts<'_>| -> usize { texts.iter().map(|(k, v)| ITEM_COST + k.len() + v.len()).sum() };
     let single = [part.title, part.image, part.user, part.working_directory];
     let single: usize = single.into_iter().flatten().map(str::len).sum();
-    ITEM_COST + commands + texts(&part.env) + texts(&part.labels) + single
+    let retry = part.retry.as_ref().map_or(0, |retry| ITEM_COST * (1 + retry.on.len()));
+    ITEM_COST + commands + texts(&part.env) + texts(&part.labels) + single + retry
 }
 
 fn entries(commands: Option<&[Command<'_>]>) -> Vec<Entry> {

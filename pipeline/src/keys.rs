@@ -4,6 +4,7 @@
 //! Not here: how a value is read ([`crate::read`], [`crate::part`]).
 
 use crate::limits::{CHECKOUT_DEPTH_MAX, PIDS_MAX, PIDS_MIN, STAGES_MAX, TITLE_MAX};
+use model::step::RETRY_MAX;
 
 /// A key and what is written about it.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,10 @@ pub(crate) enum Shape {
     Checkout,
     /// A mapping of [`RESOURCE_KEYS`].
     Resources,
+    /// A mapping of [`RETRY_KEYS`].
+    Retry,
+    /// Ends of an attempt: one, or a list.
+    Ends,
     /// A mapping from names to templates.
     Templates,
     /// The keys of a step, as defaults.
@@ -154,6 +159,8 @@ pub(crate) enum StepKey {
     AllowFailure,
     Resources,
     Labels,
+    Retry,
+    Idempotent,
 }
 
 pub(crate) const STEP_KEYS: &[Key<StepKey>] = &[
@@ -254,6 +261,49 @@ pub(crate) const STEP_KEYS: &[Key<StepKey>] = &[
         Shape::Labels,
         "Labels that a node must carry, e.g. `{arch: amd64}`.",
     ),
+    key(
+        StepKey::Retry,
+        "retry",
+        Shape::Retry,
+        "When the step is tried again by itself. Default: `{max: 2, on: [infra], backoff: 5s}`. A cancelled step is never tried again.",
+    ),
+    key(
+        StepKey::Idempotent,
+        "idempotent",
+        Shape::Flag,
+        "When false, the step is never started a second time by itself once its first instruction may have run, whatever `retry` says. Default: true.",
+    ),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryKey {
+    Max,
+    On,
+    Backoff,
+}
+
+pub(crate) const RETRY_KEYS: &[Key<RetryKey>] = &[
+    key(
+        RetryKey::Max,
+        "max",
+        Shape::Count {
+            min: 0,
+            max: RETRY_MAX as u64,
+        },
+        "How many more tries there may be after the first: 2 means three attempts. Default: 2.",
+    ),
+    key(
+        RetryKey::On,
+        "on",
+        Shape::Ends,
+        "Which ends are tried again: `infra` (the node was lost, or the step could not be started for a reason that may pass), `oom`, `timeout`, `failure` (any exit code but 0, or a signal), `exit:N`. Default: `[infra]`.",
+    ),
+    key(
+        RetryKey::Backoff,
+        "backoff",
+        Shape::Duration,
+        "The pause before the second try, at most 10m; each further one is twice as long, with a random part. After a lost node there is none. Default: 5s.",
+    ),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,6 +392,7 @@ pub(crate) enum Level {
     Defaults,
     Checkout,
     Resources,
+    Retry,
     Entry,
 }
 
@@ -356,6 +407,7 @@ impl Level {
             Self::Defaults => "`defaults`",
             Self::Checkout => "`checkout`",
             Self::Resources => "`resources`",
+            Self::Retry => "`retry`",
             Self::Entry => "an entry of commands",
         }
     }
@@ -366,6 +418,7 @@ impl Level {
             Self::File | Self::Stage | Self::Step | Self::Template | Self::Defaults => LATER,
             Self::Checkout => &["submodules", "lfs", "tags", "mtime", "repo", "ref", "path"],
             Self::Resources => &["gpu"],
+            Self::Retry => &[],
             Self::Entry => &["if"],
         }
     }
@@ -388,7 +441,6 @@ pub(crate) const LATER: &[&str] = &[
     "workspace",
     "services",
     "secrets",
-    "retry",
     "reports",
     "environment",
     "deploy",
@@ -398,7 +450,6 @@ pub(crate) const LATER: &[&str] = &[
     "reuse",
     "queue_timeout",
     "on_disconnect",
-    "idempotent",
 ];
 
 /// Words of other systems: the word, where it comes from, and what is written here instead.

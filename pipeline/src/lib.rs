@@ -33,6 +33,8 @@
 //! - **Needs** name steps of the same or an earlier stage. Without the key a step waits for the
 //!   stage just before; `needs: []` waits for nobody; a template's or the defaults' `needs` counts.
 //! - **Checkout** has depth 1 unless it says otherwise; `depth: 0` is the whole history.
+//! - **Retry** is taken whole, like `checkout`: what a step's own `retry` leaves out has its built-in
+//!   default, not what the layer below says. It is a mapping; a bare number is refused.
 //! - **Expressions** (`${{ … }}`) are refused in every text, also in commands.
 //! - **Keys that begin with `x-`** are passed over in every mapping of ours, but not in `env` and
 //!   `labels`, whose names are the user's.
@@ -54,6 +56,7 @@ mod plan;
 pub mod progress;
 mod read;
 mod report;
+mod retry;
 mod schema;
 mod starter;
 mod suggest;

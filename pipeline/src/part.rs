@@ -17,7 +17,7 @@ use crate::syntax::shown;
 use crate::tree::{NodeId, Value};
 use crate::value;
 use model::run::STEPS_MAX;
-use model::{Checkout, Shell};
+use model::{Checkout, Retry, Shell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -64,6 +64,8 @@ pub(crate) struct Part<'t> {
     pub(crate) pids: Option<u64>,
     pub(crate) shm: Option<u64>,
     pub(crate) labels: Texts<'t>,
+    pub(crate) retry: Option<Rc<Retry>>,
+    pub(crate) idempotent: Option<bool>,
 }
 
 impl<'t> Part<'t> {
@@ -95,6 +97,8 @@ impl<'t> Part<'t> {
             pids: self.pids.or(base.pids),
             shm: self.shm.or(base.shm),
             labels: merged(self.labels, &base.labels),
+            retry: self.retry.or_else(|| base.retry.clone()),
+            idempotent: self.idempotent.or(base.idempotent),
         }
     }
 }
@@ -153,6 +157,8 @@ impl<'t> Reader<'t, '_> {
             StepKey::AllowFailure => part.allow_failure = Some(self.flag(what, node)?),
             StepKey::Resources => self.resources(part, node)?,
             StepKey::Labels => part.labels = self.labels(node)?,
+            StepKey::Retry => part.retry = Some(Rc::new(self.retry(node)?)),
+            StepKey::Idempotent => part.idempotent = Some(self.flag(what, node)?),
         }
         Some(())
     }

@@ -3,7 +3,7 @@
 //! Not here: what has happened to the steps, and any width of a terminal.
 
 use crate::value::{cpu_text, duration_text, size_text};
-use model::{RunDef, StepDef};
+use model::{Retry, RunDef, StepDef};
 use std::fmt::Write as _;
 
 /// The most names of needs on a line.
@@ -85,7 +85,25 @@ fn step_line(def: &RunDef, step: &StepDef) -> String {
     if step.allow_failure {
         parts.push("may fail".to_owned());
     }
+    if step.retry != Retry::default() {
+        parts.push(retry_text(&step.retry));
+    }
+    if !step.idempotent {
+        parts.push("never started twice".to_owned());
+    }
     parts.join("  ")
+}
+
+fn retry_text(retry: &Retry) -> String {
+    if retry.max == 0 {
+        return "no retries".to_owned();
+    }
+    let ends: Vec<String> = retry.on.iter().map(|end| String::from(*end)).collect();
+    let retries = match retry.max {
+        1 => "1 retry".to_owned(),
+        max => format!("{max} retries"),
+    };
+    format!("{retries} on {}", ends.join(", "))
 }
 
 /// The names of the needs, or "all of STAGE" when they are just that.

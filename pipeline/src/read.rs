@@ -7,7 +7,7 @@
 //! fractions (`1.90`) and empty values have to be quoted.
 
 use crate::keys::{
-    CHECKOUT_KEYS, ENTRY_KEYS, FILE_KEYS, FOREIGN, Key, LATER, Level, RESOURCE_KEYS, STAGE_KEYS, STEP_KEYS,
+    CHECKOUT_KEYS, ENTRY_KEYS, FILE_KEYS, FOREIGN, Key, LATER, Level, RESOURCE_KEYS, RETRY_KEYS, STAGE_KEYS, STEP_KEYS,
 };
 use crate::limits::Limits;
 use crate::report::{Problem, Report};
@@ -365,6 +365,8 @@ fn home_of(word: &str) -> Option<&'static str> {
         Some("`resources`")
     } else if has(CHECKOUT_KEYS, word) {
         Some("`checkout`")
+    } else if has(RETRY_KEYS, word) && !LATER.contains(&word) {
+        Some("`retry`")
     } else if has(ENTRY_KEYS, word) {
         Some("an entry of `run`, or of a stage or step")
     } else if LATER.contains(&word) {

@@ -4,7 +4,9 @@
 //! Not here: what a schema cannot say (names that need each other, templates, sums). The schema
 //! never refuses a file that the compiler accepts.
 
-use crate::keys::{CHECKOUT_KEYS, ENTRY_KEYS, FILE_KEYS, Key, RESOURCE_KEYS, STAGE_KEYS, STEP_KEYS, Shape, StepKey};
+use crate::keys::{
+    CHECKOUT_KEYS, ENTRY_KEYS, FILE_KEYS, Key, RESOURCE_KEYS, RETRY_KEYS, STAGE_KEYS, STEP_KEYS, Shape, StepKey,
+};
 use crate::limits::{ENTRIES_MAX, ENV_ENTRIES_MAX, IMAGE_MAX, LABEL_MAX, LABELS_MAX, TEMPLATES_MAX};
 use model::run::STEPS_MAX;
 use serde_json::{Map, Value, json};
@@ -14,6 +16,9 @@ const NAME: &str = "^[a-z0-9][a-z0-9._-]{0,62}$";
 
 /// A name that is not ignored.
 const TEMPLATE_NAME: &str = "^(?!x-)[a-z0-9][a-z0-9._-]{0,62}$";
+
+/// An end of an attempt that may be tried again.
+const END: &str = "^(infra|oom|timeout|failure|exit:([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))$";
 
 /// What starts with `x-` is ignored.
 const IGNORED: &str = "^x-";
@@ -125,6 +130,11 @@ fn value_of(shape: Shape) -> Value {
         Shape::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Shape::Checkout => json!({ "anyOf": [{ "type": "boolean" }, mapping(CHECKOUT_KEYS, &[], &[])] }),
         Shape::Resources => mapping(RESOURCE_KEYS, &[], &[]),
+        Shape::Retry => mapping(RETRY_KEYS, &[], &[]),
+        Shape::Ends => {
+            let end = json!({ "type": "string", "pattern": END });
+            json!({ "anyOf": [end, { "type": "array", "items": end, "minItems": 1, "uniqueItems": true }] })
+        }
         Shape::Templates => json!({
             "type": "object",
             "maxProperties": TEMPLATES_MAX,

@@ -1,6 +1,6 @@
 //! What right files become, down to each field.
 
-use model::{Checkout, Entry, Resources, RunDef, Shell, StepDef};
+use model::{Checkout, Entry, Resources, Retry, RetryOn, RunDef, Shell, StepDef};
 use std::collections::BTreeMap;
 
 #[track_caller]
@@ -50,7 +50,7 @@ fn a_step_that_says_nothing_else_has_the_defaults_of_the_contract() {
         pids: 4_096,
         shm_bytes: 64 << 20,
         labels: BTreeMap::new(),
-        retry: model::Retry::default(),
+        retry: Retry::default(),
         idempotent: true,
     };
     assert_eq!(def.steps, [expect]);
@@ -90,6 +90,8 @@ stages:
         allow_failure: true
         resources: { cpu: 1.5, memory: 2Gi, disk: 5G, pids: 100, shm: 128Mi, x-ignored: 1 }
         labels: { arch: amd64, cores: 8 }
+        retry: { max: 3, on: [infra, oom, timeout, failure, "exit:75"], backoff: 1m }
+        idempotent: false
 "#;
 
 #[test]
@@ -131,8 +133,18 @@ fn every_key_reaches_its_field() {
         pids: 100,
         shm_bytes: 128 << 20,
         labels: texts(&[("arch", "amd64"), ("cores", "8")]),
-        retry: model::Retry::default(),
-        idempotent: true,
+        retry: Retry {
+            max: 3,
+            on: vec![
+                RetryOn::Infra,
+                RetryOn::Oom,
+                RetryOn::Timeout,
+                RetryOn::Failure,
+                RetryOn::Exit(75),
+            ],
+            backoff_ms: 60_000,
+        },
+        idempotent: false,
     };
     assert_eq!(def.steps, [expect]);
 }
@@ -375,4 +387,40 @@ fn the_examples_compile() {
         }
     }
     assert!(compiled_files >= 1, "no example was found");
+}
+
+#[test]
+fn a_retry_is_taken_whole_from_the_nearest_layer_and_completed_by_the_defaults() {
+    let def = compiled(
+        r"
+templates:
+  often: { retry: { max: 5, on: [failure] }, idempotent: false }
+defaults: { image: i, run: r, retry: { max: 1, on: [oom], backoff: 30s } }
+stages:
+  - name: s
+    steps:
+      - { name: own, extends: often, retry: { max: 4 }, idempotent: true }
+      - { name: template, extends: often }
+      - { name: defaults }
+",
+    );
+    let said = |name: &str| {
+        let step = step(&def, name);
+        let on: Vec<String> = step.retry.on.iter().map(|on| String::from(*on)).collect();
+        (step.retry.max, on.join(" "), step.retry.backoff_ms, step.idempotent)
+    };
+    assert_eq!(said("own"), (4, "infra".to_owned(), 5_000, true));
+    assert_eq!(said("template"), (5, "failure".to_owned(), 5_000, false));
+    assert_eq!(said("defaults"), (1, "oom".to_owned(), 30_000, true));
+    let silent = compiled("stages: [{name: s, steps: [{name: a, image: x, run: y}]}]");
+    assert_eq!(silent.steps[0].retry, Retry::default());
+    assert!(silent.steps[0].idempotent);
+    let tree = pipeline::plan_tree(&def);
+    for shown in [
+        "4 retries on infra",
+        "5 retries on failure  never started twice",
+        "1 retry on oom",
+    ] {
+        assert!(tree.contains(shown), "{shown} in\n{tree}");
+    }
 }

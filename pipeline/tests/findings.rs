@@ -299,7 +299,6 @@ fn keys_that_do_not_work_yet() {
         "workspace",
         "services",
         "secrets",
-        "retry",
         "reports",
         "environment",
         "deploy",
@@ -309,7 +308,6 @@ fn keys_that_do_not_work_yet() {
         "reuse",
         "queue_timeout",
         "on_disconnect",
-        "idempotent",
     ] {
         check(&minimal(&format!("{key}: x")), &[&format!("1:1: `{key}` {later}")]);
         check(
@@ -438,6 +436,7 @@ fn keys_that_nobody_knows() {
         ("enviroment", "did you mean `environment`? it is not supported yet"),
         ("memory", "it is a key of `resources`"),
         ("depth", "it is a key of `checkout`"),
+        ("backoff", "it is a key of `retry`"),
         ("stages", "it is a key of the file itself, without indentation"),
         (
             "stagse",
@@ -803,6 +802,11 @@ fn expressions() {
         ("allow_failure: ${{ x }}", 6, 20, later),
         ("checkout: ${{ x }}", 6, 15, later),
         ("checkout: {depth: '${{ x }}'}", 6, 24, later),
+        ("retry: ${{ x }}", 6, 12, later),
+        ("retry: {max: '${{ x }}'}", 6, 19, later),
+        ("retry: {on: ['${{ x }}']}", 6, 19, later),
+        ("retry: {backoff: '${{ x }}'}", 6, 23, later),
+        ("idempotent: ${{ x }}", 6, 17, later),
         ("needs: ['${{ x }}']", 6, 14, later),
         ("extends: ${{ x }}", 6, 14, later),
         ("resources: {cpu: '${{ x }}'}", 6, 23, later),
@@ -1082,7 +1086,6 @@ fn the_whole_format_is_refused_part_by_part() {
         &[
             &format!("2:1: `include` {later}"),
             &format!("3:1: `on` {later}"),
-            &format!("6:27: `retry` {later}"),
             &format!("7:1: `concurrency` {later}"),
             &format!("8:1: `notify` {later}"),
             &format!("13:31: `submodules` {later}"),
@@ -1091,6 +1094,91 @@ fn the_whole_format_is_refused_part_by_part() {
             &format!("24:9: `matrix` {later}"),
             "25:40: expressions `${{ … }}` are not supported yet (commands can use the variables of the environment, such as `$BUILDFLOW_BRANCH`)",
             &format!("27:9: `secrets` {later}"),
+        ],
+    );
+}
+
+#[test]
+fn retries() {
+    let cases: &[(&str, &str)] = &[
+        (
+            "retry: 2",
+            "6:12: `retry` must be a mapping, not `2` (write `retry: {max: 2, on: [infra]}`)",
+        ),
+        (
+            "retry: false",
+            "6:12: `retry` must be a mapping, not `false` (write `retry: {max: 0}` for a step that is never tried again)",
+        ),
+        (
+            "retry: true",
+            "6:12: `retry` must be a mapping, not `true` (write `retry: {max: 2, on: [infra]}`)",
+        ),
+        (
+            "retry: always",
+            "6:12: `retry` must be a mapping, not the text `always`",
+        ),
+        ("retry: [infra]", "6:12: `retry` must be a mapping, not a list"),
+        (
+            "retry: {mx: 2}",
+            "6:13: `mx` is not a key of `retry` (did you mean `max`?)",
+        ),
+        (
+            "retry: {attempts: 2}",
+            "6:13: `attempts` is not a key of `retry` (known keys: max, on, backoff)",
+        ),
+        (
+            "retry: {max: many}",
+            "6:18: `retry.max` must be a whole number, not the text `many`",
+        ),
+        ("retry: {max: -1}", "6:18: `retry.max` must be from 0 to 10, not -1"),
+        (
+            "retry: {on: []}",
+            "6:17: `retry.on` is empty (write `max: 0` for a step that is never tried again)",
+        ),
+        (
+            "retry: {on: [infar]}",
+            "6:18: `infar` is no end that `retry.on` knows (did you mean `infra`?)",
+        ),
+        (
+            "retry: {on: [oom, oom]}",
+            "6:23: `retry.on` names `oom` twice (remove one of them)",
+        ),
+        (
+            "retry: {backoff: 5}",
+            "6:22: `5` is not a duration (it has no unit: write `5s` or `5m`)",
+        ),
+        (
+            "idempotent: no",
+            "6:17: `idempotent` must be `true` or `false`, not the text `no`",
+        ),
+    ];
+    for (key, expect) in cases {
+        check_step(key, &[expect]);
+    }
+}
+
+#[test]
+fn ends_that_are_tried_again() {
+    let words = "write `infra`, `oom`, `timeout`, `failure` or `exit:N`";
+    let exit = "write `exit:N` with the exit code, 1 to 255";
+    for end in ["always", "''", "75"] {
+        let shown = end.trim_matches('\'');
+        let expect = format!("6:17: `{shown}` is no end that `retry.on` knows ({words})");
+        check_step(&format!("retry: {{on: {end}}}"), &[&expect]);
+    }
+    for end in [
+        "exit", "exit:", "exit:0", "exit:256", "exit:075", "exit:+7", "exit:-1", "exit75",
+    ] {
+        let expect = format!("6:18: `{end}` is no end that `retry.on` knows ({exit})");
+        check_step(&format!("retry: {{on: [\"{end}\"]}}"), &[&expect]);
+    }
+    check_step(
+        "retry: {max: 11, on: [x, infra, y], backoff: 11m}",
+        &[
+            "6:18: `retry.max` must be from 0 to 10, not 11",
+            &format!("6:27: `x` is no end that `retry.on` knows ({words})"),
+            &format!("6:37: `y` is no end that `retry.on` knows ({words})"),
+            "6:50: `retry.backoff` must be at most 10m, not 11m (it is the first pause; each further one is twice as long)",
         ],
     );
 }

@@ -336,3 +336,23 @@ fn a_thousand_steps_that_all_need_each_other_compile() {
     let chunks = def.to_chunks();
     assert_eq!(model::RunDef::from_chunks(&chunks).expect("whole"), def);
 }
+
+#[test]
+fn retries() {
+    use model::step::{RETRY_BACKOFF_MAX_MS, RETRY_MAX};
+    let text = |max: u32, backoff_s: u64| one_step(&format!("retry: {{max: {max}, backoff: {backoff_s}s}}"));
+    let longest = RETRY_BACKOFF_MAX_MS / 1_000;
+    let retry = &fits(&text(RETRY_MAX, longest)).steps[0].retry;
+    assert_eq!((retry.max, retry.backoff_ms), (RETRY_MAX, RETRY_BACKOFF_MAX_MS));
+    refused(
+        &text(RETRY_MAX + 1, longest),
+        "1:69: `retry.max` must be from 0 to 10, not 11",
+    );
+    refused(
+        &text(RETRY_MAX, longest + 1),
+        "1:82: `retry.backoff` must be at most 10m, not 601s",
+    );
+    let codes = listed(255, |n| format!("'exit:{}'", n + 1));
+    let every = one_step(&format!("retry: {{on: [infra, oom, timeout, failure, {codes}]}}"));
+    assert_eq!(fits(&every).steps[0].retry.on.len(), 259, "every end that there is");
+}

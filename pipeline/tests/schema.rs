@@ -177,6 +177,8 @@ fn right_values() -> Vec<(&'static str, &'static str)> {
         ("allow_failure", "true"),
         ("resources", "{cpu: 0.5, memory: 1Gi, disk: 1Gi, pids: 100, shm: 1Mi}"),
         ("labels", "{arch: amd64}"),
+        ("retry", "{max: 3, on: [infra, 'exit:75'], backoff: 10s}"),
+        ("idempotent", "false"),
     ]
 }
 
@@ -230,6 +232,10 @@ fn every_key_of_the_schema_is_accepted_by_the_compiler_and_no_other() {
     assert_eq!(
         keys_at("/$defs/step/properties/resources/properties"),
         names(&["cpu", "memory", "disk", "pids", "shm"])
+    );
+    assert_eq!(
+        keys_at("/$defs/step/properties/retry/properties"),
+        names(&["max", "on", "backoff"])
     );
 }
 
@@ -307,6 +313,14 @@ fn schema_and_compiler_agree_on_files() {
         (step_with("resources", "{gpu: 1}"), false),
         (step_with("labels", "{a: 1.5}"), false),
         (step_with("labels", "[a]"), false),
+        (step_with("retry", "{}"), true),
+        (step_with("retry", "{on: oom}"), true),
+        (step_with("retry", "2"), false),
+        (step_with("retry", "{max: 11}"), false),
+        (step_with("retry", "{on: []}"), false),
+        (step_with("retry", "{on: [oom, oom]}"), false),
+        (step_with("retry", "{times: 1}"), false),
+        (step_with("idempotent", "maybe"), false),
     ];
     for (text, accepted) in cases {
         check(&text, accepted);
