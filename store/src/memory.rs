@@ -190,6 +190,14 @@ impl MemoryCore {
         }
     }
 
+    /// Gives every lease its whole time again, as a new leader of an etcd cluster does: what has run
+    /// out while there was none has not expired.
+    pub fn renew_all(&mut self, now_ms: u64) {
+        for lease in self.leases.values_mut() {
+            lease.expires_ms = now_ms.saturating_add(lease.ttl_ms);
+        }
+    }
+
     /// When the next lease expires if it is not renewed.
     #[must_use]
     pub fn next_expiry_ms(&self) -> Option<u64> {

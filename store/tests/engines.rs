@@ -8,6 +8,7 @@ mod memory {
     fn fresh() -> Fixture {
         Fixture {
             store: Arc::new(MemoryStore::new()),
+            alone: true,
             keep: Box::new(()),
         }
     }
@@ -24,6 +25,7 @@ mod sqlite {
         let folder = tempfile::tempdir().expect("a folder");
         Fixture {
             store: Arc::new(SqliteStore::open(folder.path()).expect("it opens")),
+            alone: true,
             keep: Box::new(folder),
         }
     }
