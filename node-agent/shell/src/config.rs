@@ -6,6 +6,7 @@ use crate::checkout::CheckoutSettings;
 use crate::images::ImageSettings;
 use crate::metrics::AgentMetrics;
 use git_mirror::{GitSettings, Mirrors};
+use model::NodeId;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,10 +20,16 @@ const CHECKOUT_ENTRIES_MAX: u64 = 6_000_000;
 /// The settings of one agent.
 #[derive(Clone)]
 pub struct AgentConfig {
-    /// Addresses of servers, `http://HOST:PORT`; any of them will do.
+    /// Addresses of all servers, `http://HOST:PORT` or `https://HOST:PORT`. Any of them will do for
+    /// the work; whether the store has lost its quorum is asked of each.
     pub servers: Vec<String>,
-    /// A token with the role of a node.
+    /// A token with the role of a node; empty when certificates say who the node is.
     pub token: String,
+    /// For `https://` servers: whom to believe and what to show.
+    pub tls: Option<TlsFiles>,
+    /// The id with which the node has joined, which its certificate names; `None`: the one in the
+    /// data folder, made at the first start.
+    pub node_id: Option<NodeId>,
     /// The node's name for people; `None`: the host's name.
     pub name: Option<String>,
     /// Everything that outlives a reboot; this agent's alone.
@@ -50,6 +57,20 @@ pub struct AgentConfig {
     pub log_bytes_max: u64,
     /// Where the agent counts; keep a clone to serve it.
     pub metrics: AgentMetrics,
+}
+
+/// Where the agent's certificate lies. The files are read for each new connection, so they may be
+/// replaced at any time; the agent itself replaces them when less than a third of the certificate's
+/// life is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The cluster's authorities, PEM.
+    pub ca: PathBuf,
+    /// The node's certificate, PEM. When this file holds a key too, that key is used: so the agent
+    /// writes a renewed pair, because one file is replaced as a whole.
+    pub certificate: PathBuf,
+    /// Its key, PEM; may be the same file.
+    pub key: PathBuf,
 }
 
 /// The allocations of a node at once unless the operator says otherwise. CPU and memory run out
@@ -84,6 +105,8 @@ impl AgentConfig {
         Self {
             servers,
             token: token.into(),
+            tls: None,
+            node_id: None,
             name: None,
             data_dir: data_dir.to_owned(),
             run_dir: run_dir.as_ref().to_owned(),
@@ -109,6 +132,8 @@ impl std::fmt::Debug for AgentConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AgentConfig")
             .field("servers", &self.servers)
+            .field("tls", &self.tls)
+            .field("node_id", &self.node_id)
             .field("name", &self.name)
             .field("data_dir", &self.data_dir)
             .field("run_dir", &self.run_dir)

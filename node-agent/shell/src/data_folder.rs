@@ -3,7 +3,8 @@
 //! | path | what |
 //! |---|---|
 //! | `lock` | held by the agent that runs |
-//! | `node-id` | made once |
+//! | `node-id` | made once, or given when the machine joined |
+//! | `ended` | the newest allocations that ended here and are held no more |
 //! | `journal/` | one file for each allocation |
 //! | `alloc/<alloc>/` | `upper`, `work`, `log`, `exit.json`, `layers.json` |
 //! | `trash/` | what is being removed |
@@ -82,24 +83,38 @@ impl DataFolder {
         AllocFolder(self.allocs().join(alloc.as_str()))
     }
 
-    /// The node's id: read, or made now. One that is damaged is an error: a node that changes its
-    /// id would lose its allocations.
-    pub(crate) fn node_id(&self) -> Result<NodeId, AgentError> {
+    pub(crate) fn ended(&self) -> PathBuf {
+        self.root.join("ended")
+    }
+
+    /// The node's id: as it was given, as it was read, or made now. One that is damaged or another
+    /// than given is an error: a node that changes its id would lose its allocations.
+    pub(crate) fn node_id(&self, given: Option<&NodeId>) -> Result<NodeId, AgentError> {
         let path = self.root.join("node-id");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => NodeId::new(text.trim()).map_err(|e| AgentError::Setting {
-                setting: "data_dir",
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let made = || format!("n{}", ulid::Ulid::generate().to_string().to_lowercase());
+                let id = given.map_or_else(made, ToString::to_string);
+                write_durably(&path, id.as_bytes()).map_err(AgentError::io(&path))?;
+                id
+            }
+            Err(cause) => return Err(AgentError::Io { path, cause }),
+        };
+        let place = path.display();
+        let known = NodeId::new(text.trim()).map_err(|e| AgentError::Setting {
+            setting: "data_dir",
+            message: format!("{place}: {e}; restore the file, or remove the whole data folder"),
+        })?;
+        match given {
+            Some(given) if *given != known => Err(AgentError::Setting {
+                setting: "node_id",
                 message: format!(
-                    "{}: {e}; restore the file, or remove the whole data folder",
-                    path.display()
+                    "the data folder belongs to node {known} ({place}), and not to {given}; \
+                     give each node a data folder of its own"
                 ),
             }),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let id = format!("n{}", ulid::Ulid::generate().to_string().to_lowercase());
-                write_durably(&path, id.as_bytes()).map_err(AgentError::io(&path))?;
-                Ok(NodeId::new(id).expect("a letter and a ULID are a legal id"))
-            }
-            Err(cause) => Err(AgentError::Io { path, cause }),
+            _ => Ok(known),
         }
     }
 }
@@ -159,4 +174,29 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// Makes a rename or removal in the folder of `path` durable.
 pub(crate) fn sync_parent(path: &Path) -> std::io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_keeps_its_id() {
+        let given: NodeId = "n7".parse().unwrap();
+        let other: NodeId = "n8".parse().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::open(&folder.path().join("joined")).unwrap();
+        assert_eq!(data.node_id(Some(&given)).unwrap(), given);
+        assert_eq!(data.node_id(None).unwrap(), given, "it is in the folder from then on");
+        let refused = data.node_id(Some(&other)).unwrap_err().to_string();
+        assert!(
+            refused.contains("node_id") && refused.contains("n7") && refused.contains("n8"),
+            "{refused}"
+        );
+        let data = DataFolder::open(&folder.path().join("alone")).unwrap();
+        let made = data.node_id(None).unwrap();
+        assert_eq!(data.node_id(None).unwrap(), made);
+        std::fs::write(folder.path().join("alone/node-id"), "a b").unwrap();
+        assert!(data.node_id(None).is_err());
+    }
 }

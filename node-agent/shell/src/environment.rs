@@ -5,14 +5,16 @@
 //!
 //! Not here: `HOME` and `HOSTNAME`, which the sandbox fills in where they are missing.
 
+use crate::trace;
 use model::StepDef;
-use node_agent::Work;
+use node_agent::{Order, Work};
 use std::collections::BTreeMap;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The whole environment, in order of names.
-pub(crate) fn environment(work: &Work, image_env: &[String]) -> Vec<(String, String)> {
+pub(crate) fn environment(order: &Order, image_env: &[String]) -> Vec<(String, String)> {
+    let work = &*order.work;
     let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     for pair in image_env {
         if let Some((name, value)) = pair.split_once('=')
@@ -26,6 +28,13 @@ pub(crate) fn environment(work: &Work, image_env: &[String]) -> Vec<(String, Str
         env.extend(variables.clone());
     }
     env.extend(own(work));
+    if let Work::Step {
+        traceparent: Some(traceparent),
+        ..
+    } = work
+    {
+        env.extend(trace::child(traceparent, &order.alloc).map(|own| ("TRACEPARENT".to_owned(), own)));
+    }
     env.into_iter().collect()
 }
 
@@ -40,6 +49,7 @@ fn own(work: &Work) -> Vec<(String, String)> {
         attempt,
         def,
         source,
+        request_id,
         ..
     } = work
     else {
@@ -62,6 +72,7 @@ fn own(work: &Work) -> Vec<(String, String)> {
         ("BUILDFLOW_REF", source.git_ref.clone()),
         ("BUILDFLOW_EVENT", source.event.as_str().to_owned()),
         ("BUILDFLOW_CPUS", cpus(def).to_string()),
+        ("BUILDFLOW_REQUEST_ID", request_id.clone()),
     ];
     pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
@@ -100,7 +111,7 @@ pub(crate) fn cwd(def: &StepDef) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_orders::{step_def, work};
+    use crate::test_orders::{order_of, step_def, work};
 
     fn of(env: &[(String, String)], name: &str) -> Option<String> {
         let found: Vec<&String> = env.iter().filter(|(n, _)| n == name).map(|(_, v)| v).collect();
@@ -110,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_contract_s_names_are_there() {
-        let env = environment(&work(step_def(), "refs/heads/main", &[]), &[]);
+        let env = environment(&order_of(work(step_def(), "refs/heads/main", &[])), &[]);
         let expected = [
             ("CI", "true"),
             ("BUILDFLOW", "true"),
@@ -128,6 +139,7 @@ mod tests {
             ("BUILDFLOW_REF", "refs/heads/main"),
             ("BUILDFLOW_EVENT", "push"),
             ("BUILDFLOW_CPUS", "2"),
+            ("BUILDFLOW_REQUEST_ID", "r1"),
             ("PATH", PATH),
         ];
         for (name, value) in expected {
@@ -143,7 +155,7 @@ mod tests {
             .map(|(n, v)| (n.to_owned(), v.to_owned()))
             .into();
         let image = ["A=image", "C=image=x", "PATH=/opt/bin", "=odd", "odd"].map(str::to_owned);
-        let env = environment(&work(def, "refs/tags/v1", &[("B", "run")]), &image);
+        let env = environment(&order_of(work(def, "refs/tags/v1", &[("B", "run")])), &image);
         let expected = [
             ("A", "step"),
             ("B", "run"),
@@ -157,6 +169,20 @@ mod tests {
             assert_eq!(of(&env, name).as_deref(), Some(value), "{name}");
         }
         assert!(env.iter().all(|(name, _)| !name.is_empty() && name != "odd"));
+    }
+
+    #[test]
+    fn the_trace_is_handed_on_where_there_is_one() {
+        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for (traceparent, there) in [(Some(given), true), (Some("garbage"), false), (None, false)] {
+            let mut order = order_of(work(step_def(), "refs/heads/main", &[]));
+            if let Work::Step { traceparent: own, .. } = &mut *order.work {
+                *own = traceparent.map(str::to_owned);
+            }
+            let found = of(&environment(&order, &[]), "TRACEPARENT");
+            assert_eq!(found.is_some(), there);
+            assert!(found.is_none_or(|own| own.starts_with(&given[..36]) && own != given));
+        }
     }
 
     #[test]

@@ -8,9 +8,11 @@
 
 mod agent;
 mod blocking;
+mod certificate;
 pub mod checkout;
 mod config;
 mod data_folder;
+mod ended;
 mod environment;
 mod facts;
 mod follow;
@@ -22,17 +24,20 @@ mod metrics;
 mod outcome;
 mod owner;
 mod prepare;
+mod quorum;
 mod readable;
 mod sandboxes;
 mod script;
+mod servers;
 mod session;
 #[cfg(test)]
 mod test_orders;
+mod trace;
 mod trash;
 mod wire_form;
 
 pub use agent::{run, run_with};
-pub use config::{AgentConfig, AgentError, CapacityOverride, LOG_BYTES_MAX, SLOTS_DEFAULT};
+pub use config::{AgentConfig, AgentError, CapacityOverride, LOG_BYTES_MAX, SLOTS_DEFAULT, TlsFiles};
 pub use material::{Ground, Keep, Material, MaterialFailure, Tree};
 pub use metrics::AgentMetrics;
 pub use sandboxes::{Sandboxes, Watch};

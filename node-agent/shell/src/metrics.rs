@@ -2,7 +2,11 @@
 //!
 //! Not here: HTTP.
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// From a warm start to a large image over a slow line, seconds.
 const PREPARE_BUCKETS: [f64; 14] = [
@@ -32,6 +36,41 @@ pub struct AgentMetrics {
     pub(crate) connected: IntGauge,
     /// Writes of the journal that failed.
     pub(crate) journal_failures: IntCounter,
+    /// Attempts of which the node does not know how they ended, or that its lease ended.
+    pub(crate) lost: IntCounter,
+    /// Rounds in which every server was asked whether the store has lost its quorum.
+    pub(crate) quorum_rounds: IntCounter,
+    /// When the node's certificate ends, seconds of the Unix epoch; 0 without one.
+    pub(crate) certificate_expiry: IntGauge,
+    pub(crate) lease: LeaseGauge,
+}
+
+/// What is left of the node's lease at the moment of being asked.
+#[derive(Clone)]
+pub(crate) struct LeaseGauge {
+    /// Milliseconds since boot; 0: none.
+    deadline_ms: Arc<AtomicU64>,
+    remaining: Gauge,
+}
+
+impl LeaseGauge {
+    /// The lease ends at this moment, milliseconds since boot.
+    pub(crate) fn set(&self, deadline_ms: u64) {
+        self.deadline_ms.store(deadline_ms, Ordering::Relaxed);
+    }
+}
+
+impl Collector for LeaseGauge {
+    fn desc(&self) -> Vec<&Desc> {
+        self.remaining.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let deadline = self.deadline_ms.load(Ordering::Relaxed);
+        let left_ms = deadline.saturating_sub(isolation::lease::now_ms());
+        self.remaining.set(left_ms as f64 / 1000.0);
+        self.remaining.collect()
+    }
 }
 
 impl Default for AgentMetrics {
@@ -70,7 +109,31 @@ impl AgentMetrics {
                 .expect("each name is registered once");
             histogram
         };
+        let lease = LeaseGauge {
+            deadline_ms: Arc::default(),
+            remaining: Gauge::new(
+                "buildflow_agent_lease_remaining_seconds",
+                "until the shims end what runs, unless a server confirms the lease",
+            )
+            .expect("a legal metric name"),
+        };
+        registry
+            .register(Box::new(lease.clone()))
+            .expect("each name is registered once");
         Self {
+            lost: counter(
+                "buildflow_agent_lost_attempts_total",
+                "attempts of which the node does not know how they ended, or that its lease ended",
+            ),
+            quorum_rounds: counter(
+                "buildflow_agent_quorum_rounds_total",
+                "rounds in which every server was asked whether the store has lost its quorum",
+            ),
+            certificate_expiry: gauge(
+                "buildflow_agent_certificate_expiry_timestamp_seconds",
+                "when the node's certificate ends, seconds of the Unix epoch",
+            ),
+            lease,
             allocations: gauge("buildflow_agent_allocations", "allocations that the agent holds"),
             running: gauge(
                 "buildflow_agent_running_allocations",

@@ -37,6 +37,8 @@ pub(crate) struct Preparer {
     pub(crate) data: Arc<DataFolder>,
     pub(crate) trash: Trash,
     pub(crate) log_bytes_max: u64,
+    /// The file that says until when sandboxes may live.
+    pub(crate) lease_path: PathBuf,
 }
 
 /// A sandbox that can be launched.
@@ -153,7 +155,7 @@ impl Preparer {
                 work: folder.work(),
             },
             argv: scripts(def).argv,
-            env: environment(&order.work, &layers.ground.config.env),
+            env: environment(order, &layers.ground.config.env),
             cwd: cwd(def),
             user: def.user.clone().or(image_user),
             limits: Limits {
@@ -169,7 +171,7 @@ impl Preparer {
             network: Network::LoopbackOnly,
             log_path: folder.log(),
             exit_path: folder.exit(),
-            lease_path: None,
+            lease_path: Some(self.lease_path.clone()),
         }
     }
 }

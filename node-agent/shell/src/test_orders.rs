@@ -67,6 +67,16 @@ pub(crate) fn work(def: StepDef, git_ref: &str, variables: &[(&str, &str)]) -> W
         source: Box::new(source(git_ref)),
         variables: variables.iter().map(owned).collect(),
         traceparent: None,
-        request_id: String::new(),
+        request_id: "r1".to_owned(),
+    }
+}
+
+/// An order for some work.
+pub(crate) fn order_of(work: Work) -> node_agent::Order {
+    node_agent::Order {
+        alloc: model::AllocId::new("01jd-3-1-2").unwrap(),
+        fence: model::Fence { epoch: 1, counter: 2 },
+        stop: None,
+        work: Box::new(work),
     }
 }

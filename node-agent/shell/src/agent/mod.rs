@@ -9,11 +9,14 @@
 mod doing;
 mod hearing;
 mod inheritance;
+mod leasing;
 
 use crate::blocking::{blocking, now_ms};
+use crate::certificate;
 use crate::checkout::Checkouts;
-use crate::config::{AgentConfig, AgentError};
+use crate::config::{AgentConfig, AgentError, TlsFiles};
 use crate::data_folder::DataFolder;
+use crate::ended::Ended;
 use crate::facts::Machine;
 use crate::images::Images;
 use crate::journal::Journal;
@@ -21,19 +24,23 @@ use crate::logs::{Shipment, Tails};
 use crate::material::{Keep, Material, Stores};
 use crate::metrics::AgentMetrics;
 use crate::prepare::{Prepared, Preparer};
+use crate::quorum::Answer;
 use crate::sandboxes::Sandboxes;
-use crate::session::{Out, Servers};
+use crate::servers::Servers;
+use crate::session::{self, Out};
 use crate::trash::Trash;
 use inheritance::inherit;
 use isolation::{Launcher, LauncherConfig};
 use model::{AllocId, NodeId, Phase};
-use node_agent::{Event, Node};
+use node_agent::{Event, Lease, LeaseEvent, Node};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 /// Events that wait for the loop. Tasks wait for room; the loop never waits for tasks.
 const EVENTS_MAX: usize = 1_024;
@@ -49,6 +56,9 @@ const FAREWELL_MAX: Duration = Duration::from_secs(20);
 
 /// Runs an agent until it is told to end. What runs then goes on, and is found by the next agent
 /// on the same folders; the same holds when this future is dropped, or the process killed.
+///
+/// It goes on until the node's lease ends, some 15 to 20 s with the lease of 20 s that is usual: an
+/// agent that is upgraded has to be back and connected by then, or the shims kill what runs.
 ///
 /// # Errors
 /// [`AgentError`] when it cannot start: a setting, another agent on the folder, a machine that
@@ -97,7 +107,7 @@ struct Footing {
 
 impl Footing {
     async fn open(config: AgentConfig) -> Result<Self, AgentError> {
-        let servers = Servers::new(&config.servers, &config.token)?;
+        let servers = Servers::new(&config)?;
         let data_dir = config.data_dir.clone();
         let data = blocking(move || DataFolder::open(&data_dir)).await?;
         Ok(Self {
@@ -136,6 +146,8 @@ struct Room {
     ordered_at: Option<Instant>,
     ready_at: Option<Instant>,
     launch_began_ms: Option<u64>,
+    /// In which everything about it is logged; made once its order is known.
+    span: Option<Span>,
     /// The state that was logged last.
     logged: &'static str,
 }
@@ -157,8 +169,16 @@ struct Agent {
     sandboxes: Arc<dyn Sandboxes>,
     preparer: Preparer,
     metrics: AgentMetrics,
-    servers: Option<Servers>,
+    servers: Servers,
+    tls: Option<TlsFiles>,
     node: Node,
+    ended: Ended,
+    lease: Lease,
+    lease_path: PathBuf,
+    /// As the node was told last.
+    lease_valid: bool,
+    ask: mpsc::Sender<Answer>,
+    answers: mpsc::Receiver<Answer>,
     rooms: HashMap<AllocId, Room>,
     out: Option<Out>,
     ever_connected: bool,
@@ -185,9 +205,12 @@ impl Agent {
             let (sandboxes, material) = (sandboxes.clone(), material.clone());
             blocking(move || inherit(&journal, &data, &trash, &*sandboxes, &*material)).await?
         };
+        let lease_path = leasing::path_in(&config.run_dir);
+        std::fs::create_dir_all(&config.run_dir).map_err(AgentError::io(&config.run_dir))?;
         let (tell, told) = mpsc::channel(EVENTS_MAX);
+        let (ask, answers) = mpsc::channel(EVENTS_MAX);
         let mut agent = Self {
-            id: data.node_id()?,
+            id: data.node_id(config.node_id.as_ref())?,
             node: Node::new(machine.facts.boot_id.clone()),
             machine,
             preparer: Preparer {
@@ -195,13 +218,21 @@ impl Agent {
                 data: data.clone(),
                 trash: trash.clone(),
                 log_bytes_max: config.log_bytes_max,
+                lease_path: lease_path.clone(),
             },
+            ended: Ended::new(data.ended()),
             data,
             journal,
             trash,
             sandboxes,
             metrics: config.metrics,
-            servers: Some(servers),
+            lease: leasing::take_up(&lease_path, servers.len()),
+            lease_path,
+            lease_valid: false,
+            ask,
+            answers,
+            servers,
+            tls: config.tls,
             rooms: HashMap::new(),
             out: None,
             ever_connected: false,
@@ -212,17 +243,24 @@ impl Agent {
             deeds: JoinSet::new(),
             watches: JoinSet::new(),
         };
+        // First what may not be begun again, and whether anything may be begun at all.
+        agent.node.on_lease(false, now_ms());
+        for id in &agent.ended.take_up() {
+            agent.node.remember(id);
+        }
+        agent.on_lease(LeaseEvent::Tick);
         agent.take_over(inheritance);
         Ok(agent)
     }
 
     async fn run(mut self, shutdown: CancellationToken) -> Result<(), AgentError> {
         let (from_session, mut session) = mpsc::channel(MESSAGES_MAX);
-        let servers = self
-            .servers
-            .take()
-            .ok_or_else(|| AgentError::Broken("started twice".to_owned()))?;
-        self.watches.spawn(servers.keep_open(from_session));
+        self.watches
+            .spawn(session::keep_open(self.servers.clone(), from_session));
+        if let Some(files) = self.tls.take() {
+            let (servers, metrics) = (self.servers.clone(), self.metrics.clone());
+            self.watches.spawn(certificate::keep_fresh(files, servers, metrics));
+        }
         self.watches.spawn(self.trash.clone().keep_empty());
         self.watches.spawn(self.tails.clone().keep_watching());
         self.keep_reserve();
@@ -234,9 +272,11 @@ impl Agent {
                 () = shutdown.cancelled() => break,
                 Some((alloc, told)) = self.told.recv() => self.hear(alloc, told),
                 Some(message) = session.recv() => self.listen(message),
+                Some(answer) = self.answers.recv() => self.on_answer(answer),
                 Some(done) = self.deeds.join_next() => survived(done)?,
                 Some(done) = self.watches.join_next() => survived(done)?,
                 () = tokio::time::sleep(tick) => {
+                    self.on_lease(LeaseEvent::Tick);
                     let acts = self.node.on_tick(now_ms());
                     self.perform(acts);
                     self.keep_reserve();
@@ -253,7 +293,8 @@ impl Agent {
             .node
             .deadline_ms()
             .map(|at| Duration::from_millis(at.saturating_sub(now_ms())));
-        due.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)
+        let waits = [due, self.next_lease_tick(), Some(LOOK_AGAIN)];
+        waits.into_iter().flatten().min().unwrap_or(LOOK_AGAIN)
     }
 
     fn keep_reserve(&mut self) {
@@ -292,7 +333,11 @@ impl Agent {
             tracing::warn!(outcome = ?emptied, "trash is not empty yet");
         }
         match blocking(move || sandboxes.shutdown_if_idle()).await {
-            Ok(true) => tracing::info!("agent ended, nothing runs"),
+            Ok(true) => {
+                let path = self.lease_path;
+                blocking(move || leasing::give_up(&path)).await;
+                tracing::info!("agent ended, nothing runs");
+            }
             Ok(false) => tracing::info!("agent ended, steps go on"),
             Err(e) => tracing::warn!(error = %e, "agent ended, its cgroups or mounts are left"),
         }

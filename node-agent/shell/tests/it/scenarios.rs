@@ -527,7 +527,7 @@ async fn settings_that_cannot_work_are_refused_with_what_to_write() {
     let node = TestNode::stopped(FakeSandboxes::new()).await;
     let cases: [(&[&str], &str); 3] = [
         (&[], "name at least one"),
-        (&["https://host:1"], "TLS is not available yet"),
+        (&["https://host:1"], "needs certificates: set `tls`"),
         (&["http://bad host"], "use http://HOST:PORT"),
     ];
     for (servers, part) in cases {
