@@ -174,7 +174,7 @@ impl BlobStore for FolderBlobs {
         let own = name.clone();
         let read = move |f: &Folder| {
             let mut file = File::open(f.file(&own))?;
-            file.seek(SeekFrom::Start(offset))?;
+            file.seek(within_a_file(offset))?;
             let mut bytes = Vec::new();
             file.take(len).read_to_end(&mut bytes)?;
             Ok(bytes)
@@ -187,7 +187,7 @@ impl BlobStore for FolderBlobs {
         let open = move |f: &Folder| {
             let mut file = File::open(f.file(&own))?;
             let size = file.metadata()?.len();
-            file.seek(SeekFrom::Start(offset))?;
+            file.seek(within_a_file(offset))?;
             Ok((file, size))
         };
         let (file, size) = self.blocking(name.as_str(), open).await.map_err(missing)?;
@@ -222,6 +222,11 @@ impl BlobStore for FolderBlobs {
     fn own_urls(&self) -> Option<&OwnUrls> {
         Some(&self.urls)
     }
+}
+
+/// No file is longer than the greatest offset that the system takes.
+fn within_a_file(offset: u64) -> SeekFrom {
+    SeekFrom::Start(offset.min(i64::MAX.unsigned_abs()))
 }
 
 /// Since 1970, by the wall clock: that is what strangers' URLs expire by.
