@@ -10,6 +10,7 @@
 
 use crate::action::{Action, Expect, Ticket};
 use crate::estimate::{Durations, StepKey, UNKNOWN_MS};
+use crate::keep::Keeps;
 use crate::lasting::Expected;
 use crate::node::{Grant, Nodes};
 use crate::queue::{Queue, Shares};
@@ -85,6 +86,8 @@ pub struct Cluster {
     pub(crate) watchfulness: Watchfulness,
     pub(crate) queue: Queue,
     pub(crate) shares: Shares,
+    /// Room that is kept for steps that were overtaken too long.
+    pub(crate) keeps: Keeps,
     /// How long steps ran before.
     pub(crate) durations: Durations,
     /// Runs of which something has changed since the last refresh.

@@ -6,9 +6,11 @@
 use crate::cluster::Cluster;
 use crate::fit::{Best, SCORE_MAX};
 use crate::node::{Grant, Node, Wish};
+use crate::queue::Age;
 use crate::run::{Definition, LiveRun, Run};
+use crate::sentence;
 use crate::shape::{Shape, carries};
-use model::{NodeId, NodeRecord, ObservedState, Resources, RunId, StepRecord, StepStatus};
+use model::{NodeId, NodeRecord, ObservedState, Resources, RunId, StepRecord, StepStatus, Stop};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -99,8 +101,12 @@ pub enum Verdict {
     NoLabel,
     /// No node that carries its labels is large enough, even when empty.
     TooLarge,
+    /// Every node that is large enough is cordoned or drained.
+    Cordoned,
     /// Every node that is large enough is full.
     NodesFull,
+    /// It waits before its next attempt.
+    Pauses,
     /// There is room: it is placed with the next plan, or others go first.
     NextInLine,
     /// Its run cannot be read.
@@ -120,6 +126,9 @@ pub struct NodeCounts {
     pub labels_match: usize,
     /// Are large enough when empty.
     pub large_enough: usize,
+    /// Take steps: they are neither cordoned nor drained.
+    #[serde(default)]
+    pub eligible: usize,
     /// Have the room now.
     pub with_room: usize,
 }
@@ -240,10 +249,10 @@ impl Cluster {
             .map_or("its node", |r| r.name.as_str());
         let report = record.alloc.as_ref().and_then(|id| self.reports.get(id)?.get());
         let order = record.alloc.as_ref().and_then(|id| self.allocs.get(id)?.slot.get());
-        let stopped = order.is_some_and(|o| o.stop.is_some());
         let doing = match (record.status, report.map(|r| r.state)) {
             (_, Some(ObservedState::Ended)) => "has ended and its result is being taken over",
-            (_, _) if stopped => "has been told to stop",
+            (_, _) if order.is_some_and(|o| o.stop == Some(Stop::Cancelled)) => "has been told to stop",
+            (_, _) if order.is_some_and(|o| o.stop == Some(Stop::Drained)) => "has been told to leave its node",
             (StepStatus::Running, _) | (_, Some(ObservedState::Running)) => "runs",
             (_, Some(ObservedState::Preparing)) => "is being prepared",
             (_, None) => "has been handed over and is not yet confirmed",
@@ -252,13 +261,25 @@ impl Cluster {
         let mut explanation = if connected {
             say(Verdict::Placed, format!("it {doing} on {node_name}"))
         } else {
-            let sentence =
-                format!("it {doing} on {node_name}, which is not connected; it waits for the node to return");
+            let until = self.until_lost(record.node.as_ref());
+            let sentence = format!("it {doing} on {node_name}, which is not connected; {until}");
             say(Verdict::NodeAway, sentence)
         };
         explanation.node.clone_from(&record.node);
         explanation.placement.clone_from(&record.placement);
         explanation
+    }
+
+    /// What a step whose node is away waits for.
+    fn until_lost(&self, node: Option<&NodeId>) -> String {
+        let watch = &self.watchfulness;
+        let left = node
+            .and_then(|id| watch.lost_at(id))
+            .map(|at| at.saturating_sub(watch.steady_ms));
+        match left {
+            Some(left) => format!("unless the node returns it is given up in {}", sentence::length(left)),
+            None => "it waits for the node to return or its lease to run out".to_owned(),
+        }
     }
 
     fn explain_queued(
@@ -274,15 +295,40 @@ impl Cluster {
         let (id, _) = self.runs.get_key_value(run)?;
         let position = self.queue.older(&header.team, &live.age(id, step)) + 1;
         let survey = Survey::of(self, shapes.get(step)?);
-        let (verdict, sentence) = survey.verdict(self, position);
+        let (verdict, sentence) = match live.retry_at_ms(step).filter(|at| *at > now_ms) {
+            Some(at) => (Verdict::Pauses, pauses_sentence(live, step, at - now_ms)),
+            None => self.waits_for_node(&survey, &live.age(id, step), position, now_ms),
+        };
         let mut explanation = say(verdict, sentence);
         explanation.queue_position = Some(position);
         explanation.queue_length = Some(self.queue.len());
         explanation.ready_for_ms = Some(now_ms.saturating_sub(live.ready_since_ms(step)));
         explanation.nodes = Some(survey.counts);
         let wish = Wish::of(shapes.get(step)?).lasting(self.expected_ms(run, step));
-        explanation.candidates = candidates(self, &wish);
+        explanation.candidates = candidates(self, &wish, now_ms);
         Some(explanation)
+    }
+
+    fn waits_for_node(&self, survey: &Survey<'_>, age: &Age, position: usize, now_ms: u64) -> (Verdict, String) {
+        let (verdict, sentence) = survey.verdict(self, position, now_ms);
+        let kept = self.keeps.get(age).and_then(|k| self.nodes.get(&k.node));
+        match kept.and_then(|n| n.record.get()) {
+            Some(node) => {
+                let sentence = format!("{sentence}; what it needs is kept free for it on {}", node.name);
+                (verdict, sentence)
+            }
+            None => (verdict, sentence),
+        }
+    }
+}
+
+fn pauses_sentence(live: &LiveRun, step: usize, left_ms: u64) -> String {
+    let record = live.records.get(&step);
+    let next = record.map_or(1, |r| r.attempt.saturating_add(1));
+    let left = sentence::length(left_ms);
+    match record.and_then(|r| r.reason.as_deref()) {
+        Some(reason) => format!("{reason}; attempt {next} follows in {left}"),
+        None => format!("attempt {next} follows in {left}"),
     }
 }
 
@@ -317,18 +363,25 @@ fn waits_sentence(waiting: &[(String, StepStatus)]) -> String {
 }
 
 /// Every node as a place for this shape.
-fn candidates(cluster: &Cluster, wish: &Wish<'_>) -> Vec<Candidate> {
+fn candidates(cluster: &Cluster, wish: &Wish<'_>, now_ms: u64) -> Vec<Candidate> {
     let nodes = cluster.nodes.table().iter();
     let known = nodes.filter_map(|(id, node)| Some((id, node, node.record.get()?)));
     let mut all: Vec<Candidate> = known
-        .map(|(id, node, record)| candidate(cluster, id, node, record, wish))
+        .map(|(id, node, record)| candidate(cluster, id, node, record, wish, now_ms))
         .collect();
     all.sort_by(|a, b| (b.feasible, b.score, &a.node).cmp(&(a.feasible, a.score, &b.node)));
     all.truncate(CANDIDATES_MAX);
     all
 }
 
-fn candidate(cluster: &Cluster, id: &NodeId, node: &Node, record: &NodeRecord, wish: &Wish<'_>) -> Candidate {
+fn candidate(
+    cluster: &Cluster,
+    id: &NodeId,
+    node: &Node,
+    record: &NodeRecord,
+    wish: &Wish<'_>,
+    now_ms: u64,
+) -> Candidate {
     let shape = wish.shape;
     let ask = Grant::one(&shape.resources());
     let free = node.free();
@@ -339,7 +392,7 @@ fn candidate(cluster: &Cluster, id: &NodeId, node: &Node, record: &NodeRecord, w
     let objection = if node.usable().is_none() {
         Some("it is not connected".to_owned())
     } else if node.eligible().is_none() {
-        Some("it is cordoned".to_owned())
+        Some(sentence::cordon(node.eligibility.get(), now_ms))
     } else if let Some((key, value)) = missing {
         Some(match record.labels.get(key) {
             Some(other) => format!("its label {key} is {other}, not {value}"),
@@ -348,11 +401,13 @@ fn candidate(cluster: &Cluster, id: &NodeId, node: &Node, record: &NodeRecord, w
     } else if !ask.within(&node.capacity()) {
         Some(format!("it is too small: {} in all", amounts(&record.capacity)))
     } else if !ask.within(&free) {
-        Some(format!(
-            "it is full: {} and {} slots free",
-            amounts(&free.resources),
-            free.slots
-        ))
+        let besides = if node.kept == Grant::default() {
+            ""
+        } else {
+            ", besides what is kept for a step that has waited longer"
+        };
+        let (amounts, slots) = (amounts(&free.resources), free.slots);
+        Some(format!("it is full: {amounts} and {slots} slots free{besides}"))
     } else {
         None
     };
@@ -392,6 +447,7 @@ impl<'a> Survey<'a> {
                 connected: connected.len(),
                 labels_match: labelled.len(),
                 large_enough: large.len(),
+                eligible: large.iter().filter(|n| n.eligible().is_some()).count(),
                 with_room,
             },
             connected,
@@ -400,7 +456,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    fn verdict(&self, cluster: &Cluster, position: usize) -> (Verdict, String) {
+    fn verdict(&self, cluster: &Cluster, position: usize, now_ms: u64) -> (Verdict, String) {
         let counts = &self.counts;
         if counts.registered == 0 {
             return (
@@ -421,6 +477,9 @@ impl<'a> Survey<'a> {
         if counts.large_enough == 0 {
             return (Verdict::TooLarge, self.too_large());
         }
+        if counts.eligible == 0 {
+            return (Verdict::Cordoned, self.cordoned(now_ms));
+        }
         if counts.with_room == 0 {
             return (Verdict::NodesFull, self.full(cluster));
         }
@@ -429,6 +488,22 @@ impl<'a> Survey<'a> {
             older => format!("there is room: {older} older steps of its team go first"),
         };
         (Verdict::NextInLine, sentence)
+    }
+
+    fn cordoned(&self, now_ms: u64) -> String {
+        let named = self
+            .large
+            .iter()
+            .filter_map(|n| Some((n.record.get()?.name.as_str(), n)));
+        let named = named.map(|(name, n)| format!("{name}: {}", sentence::cordon(n.eligibility.get(), now_ms)));
+        let more = self.large.len().saturating_sub(NAMED_MAX);
+        let named = named.take(NAMED_MAX).collect::<Vec<_>>().join("; ");
+        let sentence = format!("no node that fits takes steps: {named}");
+        if more == 0 {
+            sentence
+        } else {
+            format!("{sentence}; and {more} more")
+        }
     }
 
     fn missing_labels(&self) -> String {
@@ -479,10 +554,11 @@ impl<'a> Survey<'a> {
     }
 
     fn full(&self, cluster: &Cluster) -> String {
-        let freest = self.large.iter().max_by_key(|n| cluster.nodes.weight_of_free(n));
+        let open = self.large.iter().filter(|n| n.eligible().is_some());
+        let freest = open.max_by_key(|n| cluster.nodes.weight_of_free(n));
         let free = freest.map(|n| n.free()).unwrap_or_default();
         let name = freest.and_then(|n| n.record.get()).map_or("", |r| r.name.as_str());
-        let count = self.counts.large_enough;
+        let count = self.counts.eligible;
         let fit = if count == 1 {
             "1 node fits in size but is full".to_owned()
         } else {

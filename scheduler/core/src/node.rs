@@ -108,6 +108,8 @@ pub(crate) struct Node {
     pub(crate) used: Grant,
     /// The sum of placements that are proposed and not yet committed.
     pub(crate) reserved: Grant,
+    /// What is kept free for steps that were overtaken too long.
+    pub(crate) kept: Grant,
     /// How long all of these are expected to last.
     pub(crate) expected: Expectations,
 }
@@ -131,15 +133,18 @@ impl Node {
         })
     }
 
-    /// What is neither granted nor reserved; 0 of a resource whose capacity shrank below its use.
+    /// What is neither granted nor reserved nor kept; 0 of a resource whose capacity shrank below its use.
     pub(crate) fn free(&self) -> Grant {
-        self.capacity().minus(&self.used).minus(&self.reserved)
+        self.capacity()
+            .minus(&self.used)
+            .minus(&self.reserved)
+            .minus(&self.kept)
     }
 
     fn is_forgettable(&self) -> bool {
         let nothing = Grant::default();
         let unknown = self.record.is_absent() && self.session.is_absent() && self.eligibility.is_absent();
-        unknown && self.used == nothing && self.reserved == nothing
+        unknown && self.used == nothing && self.reserved == nothing && self.kept == nothing
     }
 }
 
@@ -274,6 +279,19 @@ impl Nodes {
         let node = self.entry(id);
         node.reserved = node.reserved.minus(grant);
         node.expected.drop(expected);
+        self.tell_seat(id);
+    }
+
+    /// Keeps this much of a node from everybody, whether or not it is free already.
+    pub(crate) fn keep(&mut self, id: &NodeId, grant: &Grant) {
+        let node = self.entry(id);
+        node.kept = node.kept.plus(grant);
+        self.tell_seat(id);
+    }
+
+    pub(crate) fn stop_keeping(&mut self, id: &NodeId, grant: &Grant) {
+        let node = self.entry(id);
+        node.kept = node.kept.minus(grant);
         self.tell_seat(id);
     }
 

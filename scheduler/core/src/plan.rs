@@ -330,13 +330,22 @@ impl Cluster {
         let Some(epoch) = self.version.get().map(|v| v.epoch) else {
             return;
         };
+        for turn in self.kept_turns() {
+            if !self.place_kept(plan, &turn, epoch, now_ms) {
+                return;
+            }
+        }
         let mut line = Line::new(&self.queue, |team| self.shares.dominant(team, self.nodes.total()));
+        let mut overtaken = Vec::new();
         while let Some(turn) = line.next() {
-            let lost_on = self.lost_on(&turn);
-            let lasts_ms = self.expected_ms(&turn.age.run, turn.age.step);
-            let wish = Wish::of(&turn.shape).lasting(lasts_ms).away_from(&lost_on);
-            let best = self.nodes.best(&wish);
-            let action = best.and_then(|best| self.place(&turn, &best, epoch, now_ms));
+            let mut action = self.placement(&turn, epoch, now_ms);
+            if action.is_some() && !overtaken.is_empty() {
+                // What is placed now would overtake them once more.
+                std::mem::take(&mut overtaken)
+                    .into_iter()
+                    .for_each(|t| self.keep_room_for(t));
+                action = self.placement(&turn, epoch, now_ms);
+            }
             let placed = action.is_some();
             if action.is_some_and(|action| !self.propose(plan, action)) {
                 return;
@@ -344,10 +353,36 @@ impl Cluster {
             let share = self.shares.dominant(&turn.team, self.nodes.total());
             if placed {
                 line.placed(&self.queue, &turn, share);
-            } else {
-                line.blocked(turn, share);
+                continue;
+            }
+            if self.has_waited_long(&turn, now_ms) {
+                overtaken.push(turn.clone());
+            }
+            line.blocked(turn, share);
+        }
+    }
+
+    /// A step for which room is kept takes it as soon as it is there; false when the plan is full.
+    fn place_kept(&mut self, plan: &mut Plan, turn: &Turn, epoch: u32, now_ms: u64) -> bool {
+        let Some(kept) = self.stop_keeping(&turn.age) else {
+            return true;
+        };
+        match self.placement(turn, epoch, now_ms) {
+            Some(action) => self.propose(plan, action),
+            None => {
+                self.keep(turn.age.clone(), kept);
+                true
             }
         }
+    }
+
+    /// The step on the best node that has the room.
+    fn placement(&mut self, turn: &Turn, epoch: u32, now_ms: u64) -> Option<Action> {
+        let lost_on = self.lost_on(turn);
+        let lasts_ms = self.expected_ms(&turn.age.run, turn.age.step);
+        let wish = Wish::of(&turn.shape).lasting(lasts_ms).away_from(&lost_on);
+        let best = self.nodes.best(&wish)?;
+        self.place(turn, &best, epoch, now_ms)
     }
 
     /// The nodes on which an attempt of this step was lost.

@@ -63,6 +63,14 @@ impl Cluster {
         let reserved = self.reserved();
         for (id, node) in self.nodes.table() {
             let nothing = Grant::default();
+            let kept = self
+                .keeps
+                .values()
+                .filter(|k| k.node == *id)
+                .fold(nothing, |sum, k| sum.plus(&k.grant));
+            demand(node.kept == kept, || {
+                format!("node {id}: keeps {:?}, should keep {kept:?}", node.kept)
+            })?;
             let (used, reserved) = (used.get(id).unwrap_or(&nothing), reserved.get(id).unwrap_or(&nothing));
             demand(node.used == *used, || {
                 format!("node {id}: used {:?}, its allocations {used:?}", node.used)

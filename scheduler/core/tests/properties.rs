@@ -317,7 +317,7 @@ proptest! {
         }
         let steps = fill.iter().enumerate().map(|(n, (cpu, memory))| step(&format!("s{n}"), &[], ask(cpu * 1_000, *memory)));
         if !fill.is_empty() {
-            world.add_run("fill", 1, steps.collect());
+            world.add_run("fill", world.now_ms, steps.collect());
             world.settle();
         }
         let (cpu, memory, arm) = wanted;
@@ -326,7 +326,7 @@ proptest! {
         if arm {
             wanted = labelled(wanted, &[("arch", "arm64")]);
         }
-        let run = world.add_run("wanted", 2, vec![wanted]);
+        let run = world.add_run("wanted", world.now_ms + 1, vec![wanted]);
         let best = naive_best(&world, &asked, arm);
         let plan = world.cluster.plan(world.now_ms);
         let found = placements(&plan).into_iter().find(|o| o.run == run).map(|o| o.node.clone());
