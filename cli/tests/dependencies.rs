@@ -130,13 +130,18 @@ const RULES: &[Rule] = &[
         never: &["store", "scheduler", "rusqlite", "etcd-client", "libcontainer"],
     },
     Rule {
+        crate_name: "api-core",
+        may_use: &["model", "pipeline"],
+        never: IMPURE,
+    },
+    Rule {
         crate_name: "api",
-        may_use: &["pipeline", "store", "wire", "model", "git-mirror", "pki"],
+        may_use: &["api-core", "pipeline", "store", "wire", "model", "git-mirror", "pki"],
         never: &["scheduler", "node-agent", "isolation", "libcontainer"],
     },
     Rule {
         crate_name: "sim",
-        may_use: &["model", "pipeline", "scheduler", "node-agent", "store"],
+        may_use: &["model", "pipeline", "scheduler", "node-agent", "api-core", "store"],
         never: &["tonic", "axum", "etcd-client", "libcontainer"],
     },
     Rule {

@@ -199,7 +199,7 @@ pub fn count(table: &str, filter: &RunFilter) -> Option<Statement> {
     let search = Search::of(filter)?;
     let conditions = search.conditions;
     Some(Statement {
-        text: format!("SELECT count(*) FROM (SELECT 1 FROM {table}{conditions} LIMIT {COUNT_MAX}) AS some"),
+        text: format!("SELECT count(*) FROM (SELECT 1 FROM {table}{conditions} LIMIT {COUNT_MAX}) AS counted"),
         values: search.values,
     })
 }

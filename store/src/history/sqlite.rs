@@ -52,9 +52,9 @@ const MIGRATIONS: &[&str] = &["
         created_ms INTEGER NOT NULL,
         record     BLOB NOT NULL
     );
-    CREATE INDEX run_by_number ON run (team, pipeline, number);
-    CREATE INDEX run_by_pipeline_status ON run (team, pipeline, status, number);
-    CREATE INDEX run_by_pipeline_branch ON run (team, pipeline, branch, number);
+    CREATE INDEX run_by_number ON run (team, pipeline, number, id);
+    CREATE INDEX run_by_pipeline_status ON run (team, pipeline, status, number, id);
+    CREATE INDEX run_by_pipeline_branch ON run (team, pipeline, branch, number, id);
     CREATE INDEX run_by_team ON run (team, id);
     CREATE INDEX run_by_status ON run (status, id);
     CREATE INDEX run_by_branch ON run (branch, id);
