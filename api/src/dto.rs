@@ -305,6 +305,10 @@ pub struct RunList {
     pub runs: Vec<RunSummary>,
     /// Give it as `cursor` for the next page; null at the end.
     pub next_cursor: Option<String>,
+    /// Set when the list is not whole: finished runs of some seconds ago and older are missing
+    /// while their database does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// A run with all its steps.

@@ -65,6 +65,9 @@ pub enum DefinitionError {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It may have been archived, but that could not be looked up.
+    #[error(transparent)]
+    Archive(#[from] crate::archive::ArchiveError),
 }
 
 /// The definitions that were used last. Clones share them.

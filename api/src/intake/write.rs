@@ -45,7 +45,7 @@ pub(super) async fn write(
     } else {
         (&[][..], &*chunks)
     };
-    let mut guards = write_chunks(store, entry, before).await?;
+    let mut guards = write_chunks(store, delivery, entry, before).await?;
     for _ in 0..TRIES {
         let (number, number_guard) = next_number(store, entry).await?;
         // As when they are apart: whoever watches learns of the definition before the header.
@@ -67,7 +67,7 @@ pub(super) async fn write(
                 return Ok(Written::Gone);
             }
             Commit::Refused { guard, .. } if guards.contains(&guard) => {
-                guards = write_chunks(store, entry, before).await?;
+                guards = write_chunks(store, delivery, entry, before).await?;
             }
             // Somebody else took the number.
             Commit::Refused { .. } => {}
@@ -80,12 +80,21 @@ pub(super) async fn write(
 
 /// Each chunk in a transaction of its own, only while the trigger stands. Answers the guards that
 /// say that they are still ours.
-async fn write_chunks(store: &dyn Store, entry: &InboxEntry, chunks: &[DefChunk]) -> Result<Vec<Guard>, StoreError> {
+async fn write_chunks(
+    store: &dyn Store,
+    delivery: &str,
+    entry: &InboxEntry,
+    chunks: &[DefChunk],
+) -> Result<Vec<Guard>, StoreError> {
     let mut guards = Vec::with_capacity(chunks.len());
     for (n, chunk) in chunks.iter().enumerate() {
         let key = key::run_def(&entry.run, n);
-        // A definition never changes once its header is there.
-        let txn = Txn::new().expect(key::run(&entry.run), Expect::Absent).put(&key, chunk);
+        // A definition never changes once its header is there; and once the run is archived, the
+        // header is gone, but so is the trigger.
+        let txn = Txn::new()
+            .expect(key::inbox(delivery), Expect::Present)
+            .expect(key::run(&entry.run), Expect::Absent)
+            .put(&key, chunk);
         let expect = match store.commit(txn).await? {
             Commit::Applied(revision) => Expect::Revision(revision),
             Commit::Refused { .. } => Expect::Present,

@@ -49,6 +49,16 @@ impl fmt::Display for LogId {
     }
 }
 
+/// The prefix of the blobs of all steps of a run.
+pub(super) fn run_prefix(run: &RunId) -> String {
+    format!("log/{run}/")
+}
+
+/// The ordinal of the step to which a blob below [`run_prefix`] belongs.
+pub(super) fn step_of(blob: &BlobName) -> Option<usize> {
+    blob.as_str().split('/').nth(2)?.parse().ok()
+}
+
 /// The prefix of the blobs of all attempts of a step.
 pub(super) fn step_prefix(run: &RunId, step: usize) -> String {
     format!("log/{run}/{step}/")

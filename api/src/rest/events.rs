@@ -5,8 +5,8 @@
 //! `Last-Event-ID` gets what he missed, or a fresh snapshot when that is not known any more.
 //! Not here: log bytes.
 
-use super::query::{PathParts, no_run};
-use super::show::{detail, look, look_at};
+use super::query::PathParts;
+use super::show::{detail, find};
 use crate::dto::{RunChanged, RunDetail};
 use crate::problem::{Answer, Problem};
 use crate::state::Shared;
@@ -42,7 +42,7 @@ const COME_BACK: Duration = Duration::from_secs(1);
 )]
 pub(super) async fn events(State(server): State<Shared>, parts: PathParts, headers: HeaderMap) -> Answer<Response> {
     let run = parts.run_id()?;
-    let found = look_at(&server, &run)?;
+    let found = find(&server, &run).await?;
     let permit = server.streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::unavailable("too many streams are open on this server; try again"))?;
     let last = headers
@@ -52,7 +52,8 @@ pub(super) async fn events(State(server): State<Shared>, parts: PathParts, heade
     let mut follow = Follow::new(server.clone(), run, permit);
     if let Some(last) = last {
         follow.resume(last);
-        let nothing_new = follow.seen_all && found.summary.status.is_terminal();
+        // Of an archived run the changes are not known any more; its end is all that there was.
+        let nothing_new = found.summary.status.is_terminal() && (follow.seen_all || last.is_end());
         if nothing_new && !last.is_snapshot() {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
@@ -172,8 +173,7 @@ impl Follow {
     }
 
     async fn snapshot(&mut self) -> Answer<()> {
-        let found = self.server.view.read(|picture| look(&self.server, picture, &self.run));
-        let found = found.ok_or_else(|| no_run(self.run.as_str()))?;
+        let found = find(&self.server, &self.run).await?;
         let seen = found.seen;
         let whole: RunDetail = detail(&self.server, found).await?;
         self.needs_snapshot = false;

@@ -3,7 +3,7 @@
 //! Not here: the scheduler's reasons, which it gives itself ([`crate::explain::Explain`]).
 
 use super::query::{PathParts, short};
-use super::show::{RunLook, definition, look_at};
+use super::show::{RunLook, definition, find};
 use crate::dto::{StepExplained, StepStatus};
 use crate::explain::Waiting;
 use crate::problem::{Answer, Problem};
@@ -21,7 +21,7 @@ use pipeline::progress;
 )]
 pub(super) async fn explain(State(server): State<Shared>, parts: PathParts) -> Answer<Json<StepExplained>> {
     let run = parts.run_id()?;
-    let look = look_at(&server, &run)?;
+    let look = find(&server, &run).await?;
     let def = definition(&server, &look).await?.ok_or_else(|| no_steps(&look))?;
     let name = parts.text("step");
     let ordinal = def.step_index(name).ok_or_else(|| {

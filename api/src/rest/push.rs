@@ -5,7 +5,7 @@
 
 use super::body::Json as Body;
 use super::query::Asking;
-use super::show::created;
+use super::show::awaited;
 use super::trigger::check_text;
 use crate::dto::{PushAccepted, PushEvent, PushedRun};
 use crate::intake::{Accepted, Asked, Trigger, accept, fingerprint};
@@ -96,16 +96,16 @@ async fn answer(
     pipelines: &[Arc<PipelineRecord>],
     accepted: Vec<Accepted>,
 ) -> (StatusCode, Json<PushAccepted>) {
-    let waits = accepted.iter().map(|a| server.view.wait_for_run(&a.run, PUSH_WAIT));
-    let all_whole = join_all(waits).await.into_iter().all(|whole| whole);
+    let answers = join_all(accepted.iter().map(|a| awaited(server, a, PUSH_WAIT))).await;
+    let all_whole = answers.iter().all(|(whole, _)| *whole);
     let any_new = accepted.iter().any(|a| a.created);
     let runs: Vec<PushedRun> = pipelines
         .iter()
-        .zip(&accepted)
-        .map(|(pipeline, accepted)| PushedRun {
+        .zip(answers)
+        .map(|(pipeline, (_, run))| PushedRun {
             team: pipeline.team.to_string(),
             pipeline: pipeline.name.to_string(),
-            run: created(server, &accepted.run, accepted.created),
+            run,
         })
         .collect();
     let message = match (all_whole, any_new) {

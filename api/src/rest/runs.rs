@@ -2,75 +2,23 @@
 //!
 //! Not here: making runs (`trigger`, `push`), following them (`events`).
 
+use super::listing::{Filter, PARAMETERS, Part};
 use super::query::{Asking, Parameters, PathParts, no_pipeline, no_run, short};
-use super::show::{detail, look_at, summary};
+use super::show::{detail, find};
+use crate::archive::ArchiveError;
 use crate::clock::now_ms;
-use crate::dto::{CancelAccepted, RunDetail, RunList, RunStatus, RunSummary};
+use crate::dto::{CancelAccepted, RunDetail, RunList, RunStatus};
 use crate::limit::{READ_BACK_TIMEOUT, SCAN_MAX};
 use crate::problem::{Answer, Problem};
 use crate::state::{Server, Shared};
-use crate::view::{Picture, RunEntry};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use model::{Request, RequestKind, RunId, key};
+use model::{ArchivedRun, PipelineName, Request, RequestKind, RunId, TeamName, key};
+use std::collections::BTreeMap;
 use std::ops::Bound;
+use store::history::{RunFilter, RunOrder};
 use store::{Commit, Expect, Txn};
-
-/// What a list shows.
-struct Filter {
-    status: Option<RunStatus>,
-    branch: Option<String>,
-    limit: usize,
-}
-
-impl Filter {
-    fn of(parameters: &Parameters) -> Answer<Self> {
-        let status = match parameters.get("status") {
-            None => None,
-            Some(word) => Some(RunStatus::parse(word).ok_or_else(|| {
-                let words: Vec<&str> = RunStatus::ALL.iter().map(|s| s.as_str()).collect();
-                Problem::bad_field("status", format!("must be one of: {}", words.join(", ")))
-            })?),
-        };
-        Ok(Self {
-            status,
-            branch: parameters.get("branch").map(str::to_owned),
-            limit: parameters.limit()?,
-        })
-    }
-
-    fn takes(&self, entry: &RunEntry) -> bool {
-        let Some(header) = entry.header().filter(|_| entry.is_whole()) else {
-            return false;
-        };
-        let status_fits = self.status.is_none_or(|s| s == entry.status().into());
-        let branch_fits = self.branch.as_deref().is_none_or(|b| header.source.branch() == Some(b));
-        status_fits && branch_fits
-    }
-
-    /// The page of what `runs` yields, newest first. Looks at [`SCAN_MAX`] runs at most.
-    fn page<'a>(&self, server: &Server, runs: impl Iterator<Item = (String, &'a RunEntry)>) -> RunList {
-        let mut page: Vec<RunSummary> = Vec::new();
-        let mut last = None;
-        for (seen, (cursor, entry)) in runs.enumerate() {
-            if page.len() >= self.limit || seen >= SCAN_MAX {
-                return RunList {
-                    runs: page,
-                    next_cursor: last,
-                };
-            }
-            if let Some(header) = entry.header().filter(|_| self.takes(entry)) {
-                page.push(summary(server, header, entry));
-            }
-            last = Some(cursor);
-        }
-        RunList {
-            runs: page,
-            next_cursor: None,
-        }
-    }
-}
 
 /// Runs of all pipelines, newest first.
 #[utoipa::path(
@@ -78,13 +26,16 @@ impl Filter {
     params(
         ("status" = Option<String>, Query, description = "Only runs in this status"),
         ("branch" = Option<String>, Query, description = "Only runs of this branch"),
+        ("commit" = Option<String>, Query, description = "Only runs of this commit, the full id"),
+        ("since" = Option<u64>, Query, description = "Only runs triggered at this time or later, ms of the Unix epoch"),
+        ("until" = Option<u64>, Query, description = "Only runs triggered before this time, ms of the Unix epoch"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("limit" = Option<usize>, Query, description = "1 to 500, 50 unless given")
     ),
     responses((status = 200, body = RunList), (status = 400, body = crate::dto::Problem))
 )]
 pub(super) async fn list(State(server): State<Shared>, parameters: Parameters) -> Answer<Json<RunList>> {
-    let parameters = parameters.only(&["status", "branch", "cursor", "limit"])?;
+    let parameters = parameters.only(&PARAMETERS)?;
     let filter = Filter::of(&parameters)?;
     let before = match parameters.get("cursor") {
         None => Bound::Unbounded,
@@ -93,11 +44,25 @@ pub(super) async fn list(State(server): State<Shared>, parameters: Parameters) -
             Bound::Excluded(id.ok_or_else(bad_cursor)?)
         }
     };
-    let list = server.view.read(|picture| {
-        let runs = picture.runs().range((Bound::Unbounded, before)).rev();
-        filter.page(&server, runs.map(|(id, entry)| (format!("r-{id}"), entry)))
+    let part = server.view.read(|picture| {
+        let range = (Bound::Unbounded, before.clone());
+        let live = picture.runs().range(range.clone()).rev();
+        let waiting = picture.outbox().range(range).rev();
+        let waiting = waiting.map(|(id, (_, run))| (id.clone(), &**run));
+        Part::of_picture(&server, &filter, live.map(|(id, e)| (id.clone(), e)), waiting)
     });
-    Ok(Json(list))
+    let order = RunOrder::Id { before: excluded(before) };
+    let place = |run: &ArchivedRun| run.summary.id.clone();
+    let everywhere = RunFilter::default();
+    let list = part.with_history(&server, &filter, &everywhere, order, place, |id| format!("r-{id}"));
+    Ok(Json(list.await))
+}
+
+fn excluded<K>(before: Bound<K>) -> Option<K> {
+    match before {
+        Bound::Excluded(key) => Some(key),
+        Bound::Included(_) | Bound::Unbounded => None,
+    }
 }
 
 /// Runs of one pipeline, newest first.
@@ -107,6 +72,9 @@ pub(super) async fn list(State(server): State<Shared>, parameters: Parameters) -
         ("team" = String, Path), ("pipeline" = String, Path),
         ("status" = Option<String>, Query, description = "Only runs in this status"),
         ("branch" = Option<String>, Query, description = "Only runs of this branch"),
+        ("commit" = Option<String>, Query, description = "Only runs of this commit, the full id"),
+        ("since" = Option<u64>, Query, description = "Only runs triggered at this time or later, ms of the Unix epoch"),
+        ("until" = Option<u64>, Query, description = "Only runs triggered before this time, ms of the Unix epoch"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("limit" = Option<usize>, Query, description = "1 to 500, 50 unless given")
     ),
@@ -119,7 +87,7 @@ pub(super) async fn list_of_pipeline(
     parameters: Parameters,
 ) -> Answer<Json<RunList>> {
     let (team, name) = parts.pipeline()?;
-    let parameters = parameters.only(&["status", "branch", "cursor", "limit"])?;
+    let parameters = parameters.only(&PARAMETERS)?;
     let filter = Filter::of(&parameters)?;
     let before = match parameters.get("cursor") {
         None => Bound::Unbounded,
@@ -128,19 +96,37 @@ pub(super) async fn list_of_pipeline(
             Bound::Excluded(number.ok_or_else(bad_cursor)?)
         }
     };
-    let list = server.view.read(|picture| {
-        let Some(numbers) = picture.numbers(&team, &name) else {
-            let known = picture.pipeline(&team, &name).is_some();
-            return known.then(|| RunList {
-                runs: Vec::new(),
-                next_cursor: None,
-            });
+    let (known, part) = server.view.read(|picture| {
+        let range = (Bound::Unbounded, before);
+        let numbers = |of: Option<&'_ BTreeMap<u64, RunId>>| -> Vec<(u64, RunId)> {
+            let newest = of.into_iter().flat_map(|n| n.range(range).rev());
+            newest.take(SCAN_MAX).map(|(n, id)| (*n, id.clone())).collect()
         };
-        let runs = numbers.range((Bound::Unbounded, before)).rev();
-        let entries = runs.filter_map(|(n, id)| Some((format!("n-{n}"), picture.runs().get(id)?)));
-        Some(filter.page(&server, entries))
+        let (live, waiting) = (picture.numbers(&team, &name), picture.outbox_numbers(&team, &name));
+        let known = live.is_some() || waiting.is_some() || picture.pipeline(&team, &name).is_some();
+        let (live, waiting) = (numbers(live), numbers(waiting));
+        let live = live.iter().filter_map(|(n, id)| Some((*n, picture.runs().get(id)?)));
+        let waiting = waiting.iter().filter_map(|(n, id)| Some((*n, &*picture.outbox().get(id)?.1)));
+        (known, Part::of_picture(&server, &filter, live, waiting))
     });
-    list.map(Json).ok_or_else(|| no_pipeline(team.as_str(), name.as_str()))
+    let order = RunOrder::Number { before: excluded(before) };
+    let place = |run: &ArchivedRun| run.summary.number;
+    let scope = RunFilter {
+        team: Some(team.clone()),
+        pipeline: Some(name.clone()),
+        ..RunFilter::default()
+    };
+    let list = part.with_history(&server, &filter, &scope, order, place, |n| format!("n-{n}"));
+    let list = list.await;
+    // Of a pipeline that was deleted the finished runs are still there.
+    if known || !list.runs.is_empty() || list.warning.is_some() {
+        return Ok(Json(list));
+    }
+    match server.archives.history().count_runs(&scope).await {
+        Ok(0) => Err(no_pipeline(team.as_str(), name.as_str())),
+        Ok(_) => Ok(Json(list)),
+        Err(error) => Err(ArchiveError::History(error).into()),
+    }
 }
 
 fn bad_cursor() -> Problem {
@@ -154,7 +140,7 @@ fn bad_cursor() -> Problem {
     responses((status = 200, body = RunDetail), (status = 404, body = crate::dto::Problem))
 )]
 pub(super) async fn get(State(server): State<Shared>, parts: PathParts) -> Answer<Json<RunDetail>> {
-    let look = look_at(&server, &parts.run_id()?)?;
+    let look = find(&server, &parts.run_id()?).await?;
     Ok(Json(detail(&server, look).await?))
 }
 
@@ -168,17 +154,31 @@ pub(super) async fn get(State(server): State<Shared>, parts: PathParts) -> Answe
 pub(super) async fn get_of_pipeline(State(server): State<Shared>, parts: PathParts) -> Answer<Json<RunDetail>> {
     let (team, name) = parts.pipeline()?;
     let text = parts.text("run_id");
-    let by_number = |picture: &Picture| picture.numbers(&team, &name)?.get(&text.parse().ok()?).cloned();
-    let run = match server.view.read(by_number) {
-        Some(run) => run,
-        None if text.parse::<u64>().is_ok() => return Err(no_run(&format!("{team}/{name}#{text}"))),
-        None => parts.run_id()?,
+    let run = match text.parse::<u64>() {
+        Ok(number) => numbered(&server, &team, &name, number).await?,
+        Err(_) => parts.run_id()?,
     };
-    let look = look_at(&server, &run)?;
+    let look = find(&server, &run).await?;
     if look.summary.team != team.as_str() || look.summary.pipeline != name.as_str() {
         return Err(no_run(text));
     }
     Ok(Json(detail(&server, look).await?))
+}
+
+/// The run with this number in the pipeline, wherever it is.
+async fn numbered(server: &Server, team: &TeamName, name: &PipelineName, number: u64) -> Answer<RunId> {
+    let here = server.view.read(|picture| {
+        let live = picture.numbers(team, name).and_then(|n| n.get(&number));
+        let waiting = || picture.outbox_numbers(team, name).and_then(|n| n.get(&number));
+        live.or_else(waiting).cloned()
+    });
+    if let Some(run) = here {
+        return Ok(run);
+    }
+    let found = server.archives.history().find_run(team, name, number).await;
+    let found = found.map_err(ArchiveError::History)?;
+    let run = found.ok_or_else(|| no_run(&format!("{team}/{name}#{number}")))?;
+    Ok(run.summary.id)
 }
 
 /// Asks for the end of a run. It takes a moment: follow its events, or read it again.
@@ -195,10 +195,10 @@ pub(super) async fn cancel(
     asking: Asking,
 ) -> Answer<(StatusCode, Json<CancelAccepted>)> {
     let run = parts.run_id()?;
-    let mut look = look_at(&server, &run)?;
+    let mut look = find(&server, &run).await?;
     if look.header.is_none() {
         server.view.wait_for_run(&run, READ_BACK_TIMEOUT).await;
-        look = look_at(&server, &run)?;
+        look = find(&server, &run).await?;
     }
     if look.header.is_none() {
         return Err(Problem::unavailable(
@@ -226,6 +226,11 @@ pub(super) async fn cancel(
     Ok((StatusCode::ACCEPTED, Json(answer(status, message))))
 }
 
+/// The id of the request that ends a run.
+pub(crate) fn cancel_key(run: &RunId) -> String {
+    format!("cancel-{run}")
+}
+
 /// One request for each run, however often it is asked for.
 async fn ask_to_cancel(server: &Server, run: &RunId, asking: Asking) -> Answer<()> {
     let request = Request {
@@ -234,7 +239,7 @@ async fn ask_to_cancel(server: &Server, run: &RunId, asking: Asking) -> Answer<(
         created_ms: now_ms(),
         request_id: asking.request_id,
     };
-    let key = key::request(&format!("cancel-{run}"));
+    let key = key::request(&cancel_key(run));
     let txn = Txn::new()
         .expect(&key, Expect::Absent)
         .expect(key::run(run), Expect::Present)

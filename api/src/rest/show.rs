@@ -3,18 +3,21 @@
 //! Not here: who asked, and any decision.
 
 use super::query::no_run;
+use crate::archive::Archive;
 use crate::dto::{
     AttemptDetail, Phase, RunCreated, RunDetail, RunStatus, RunSummary, StageDetail, StepDetail, StepStatus, Times, Usage,
 };
 use crate::fleet::definitions::DefinitionError;
+use crate::intake::Accepted;
 use crate::problem::{Answer, Problem};
 use crate::repository::shown;
 use crate::state::Server;
 use crate::view::{EventId, Picture, RunEntry};
-use model::{InboxEntry, Outcome, RunDef, RunHeader, RunId, StepDef, StepRecord};
+use model::{ArchivedRun, InboxEntry, Outcome, RunDef, RunHeader, RunId, StepDef, StepRecord};
 use pipeline::progress::{self, Records};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The picture's part of one run, taken at one moment.
 pub(super) struct RunLook {
@@ -96,21 +99,13 @@ pub(super) fn look(server: &Server, picture: &Picture, run: &RunId) -> Option<Ru
     let seen = EventId::all_of(picture.revision());
     if let Some(entry) = picture.run(run) {
         let header = entry.header()?.clone();
-        let of_record = |r: &'_ StepRecord| {
-            let earlier = r.earlier.iter().map(|e| e.node.clone());
-            earlier.chain(r.node.clone()).collect::<Vec<_>>()
-        };
-        let nodes: BTreeSet<model::NodeId> = entry.records().values().flat_map(of_record).collect();
-        let named = nodes
-            .iter()
-            .filter_map(|n| Some((n.to_string(), picture.nodes().get(n)?.name.clone())));
         return Some(RunLook {
             summary: summary(server, &header, entry),
             seen,
             records: entry.records().clone(),
             held: entry.held_def().cloned(),
             cancel_requested: picture.cancel_requested(run),
-            node_names: named.collect(),
+            node_names: node_names(picture, entry.records()),
             variables: header.variables.clone(),
             repository: shown(&header.source.repository),
             request_id: header.request_id.clone(),
@@ -132,10 +127,69 @@ pub(super) fn look(server: &Server, picture: &Picture, run: &RunId) -> Option<Ru
     })
 }
 
-/// A run as it is now.
-pub(super) fn look_at(server: &Server, run: &RunId) -> Answer<RunLook> {
-    let found = server.view.read(|picture| look(server, picture, run));
-    found.ok_or_else(|| no_run(run.as_str()))
+/// A run as it is now, wherever it is: the picture is asked before the archive, so that a run which
+/// moves meanwhile is found.
+pub(super) async fn find(server: &Server, run: &RunId) -> Answer<RunLook> {
+    if let Some(found) = server.view.read(|picture| look(server, picture, run)) {
+        return Ok(found);
+    }
+    let archive = server.archives.open(run).await?.ok_or_else(|| no_run(run.as_str()))?;
+    Ok(server.view.read(|picture| look_archived(server, picture, &archive)))
+}
+
+fn look_archived(server: &Server, picture: &Picture, archive: &Archive) -> RunLook {
+    let header = &archive.header;
+    RunLook {
+        summary: archived_summary(server, &archive.record),
+        seen: EventId::all_of(picture.revision()),
+        records: archive.steps.clone(),
+        held: archive.definition.clone(),
+        cancel_requested: false,
+        node_names: node_names(picture, &archive.steps),
+        variables: header.variables.clone(),
+        repository: shown(&header.source.repository),
+        request_id: header.request_id.clone(),
+        header: Some(header.clone()),
+    }
+}
+
+/// The names of the nodes that the steps were on, as far as the nodes are known.
+fn node_names(picture: &Picture, records: &Records) -> BTreeMap<String, String> {
+    let of_record = |r: &'_ StepRecord| {
+        let earlier = r.earlier.iter().map(|e| e.node.clone());
+        earlier.chain(r.node.clone()).collect::<Vec<_>>()
+    };
+    let nodes: BTreeSet<model::NodeId> = records.values().flat_map(of_record).collect();
+    let named = nodes
+        .iter()
+        .filter_map(|n| Some((n.to_string(), picture.nodes().get(n)?.name.clone())));
+    named.collect()
+}
+
+/// An archived run in a list.
+pub(super) fn archived_summary(server: &Server, run: &ArchivedRun) -> RunSummary {
+    let (run, source) = (&run.summary, &run.summary.source);
+    RunSummary {
+        run_id: run.id.to_string(),
+        number: Some(run.number),
+        team: run.team.to_string(),
+        pipeline: run.pipeline.to_string(),
+        status: run.status.into(),
+        event: source.event.into(),
+        git_ref: source.git_ref.clone(),
+        branch: source.branch().map(str::to_owned),
+        tag: source.tag().map(str::to_owned),
+        commit: source.commit.clone(),
+        message: source.message.clone(),
+        author: source.author.clone(),
+        requested_by: run.requested_by.clone(),
+        steps: run.steps,
+        error: run.error.as_ref().map(|e| e.message.clone()),
+        created_ms: run.created_ms,
+        started_ms: run.started_ms,
+        ended_ms: Some(run.ended_ms),
+        web_url: server.web_url(&run.id),
+    }
 }
 
 /// A run's definition: of one that goes on from the picture, of one that has ended from the store.
@@ -149,7 +203,11 @@ pub(super) async fn definition(server: &Server, look: &RunLook) -> Answer<Option
     match server.definitions.get(server.store(), &header.id).await {
         Ok(found) => Ok(Some(Arc::new(found.def.clone()))),
         Err(DefinitionError::Store(error)) => Err(error.into()),
-        Err(DefinitionError::NoRun(run)) => Err(no_run(run.as_str())),
+        // It was archived since it was looked at.
+        Err(DefinitionError::NoRun(run)) => match server.archives.open(&run).await? {
+            Some(archive) => Ok(archive.definition.clone()),
+            None => Err(no_run(run.as_str())),
+        },
         Err(error) => {
             tracing::error!(run_id = %header.id, %error, "run definition cannot be used");
             Err(Problem::internal())
@@ -311,8 +369,30 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
     }
 }
 
+/// The run of an accepted trigger, and whether it is whole; waits for it unless it has ended and
+/// left the live store since the trigger came for the first time.
+pub(super) async fn awaited(server: &Server, accepted: &Accepted, at_most: Duration) -> (bool, RunCreated) {
+    let run = &accepted.run;
+    let here = || server.view.read(|p| p.run(run).is_some() || p.inbox_of(run).is_some());
+    if !accepted.created
+        && !here()
+        && let Ok(Some(record)) = server.archives.record(run).await
+    {
+        let answer = RunCreated {
+            run_id: run.to_string(),
+            number: Some(record.summary.number),
+            status: record.summary.status.into(),
+            web_url: server.web_url(run),
+            created: false,
+        };
+        return (true, answer);
+    }
+    let whole = server.view.wait_for_run(run, at_most).await;
+    (whole, created(server, run, accepted.created))
+}
+
 /// A run as the answer of the request that led to it.
-pub(super) fn created(server: &Server, run: &RunId, created: bool) -> RunCreated {
+fn created(server: &Server, run: &RunId, created: bool) -> RunCreated {
     let (number, status) = server.view.read(|picture| {
         let entry = picture.run(run);
         let number = entry.and_then(|e| Some(e.header()?.number));

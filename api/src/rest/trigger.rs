@@ -5,7 +5,7 @@
 
 use super::body::Json as Body;
 use super::query::{Asking, PathParts, no_pipeline};
-use super::show::created;
+use super::show::awaited;
 use crate::dto::{CreateRun, RunCreated};
 use crate::intake::{Accepted, Asked, Trigger, accept, fingerprint, known_by_key};
 use crate::limit::{RUN_WAIT, TEXT_MAX, VARIABLE_VALUE_MAX, VARIABLES_BYTES_MAX, VARIABLES_MAX};
@@ -56,8 +56,7 @@ pub(super) async fn create(
         Some(run) => Accepted { run, created: false },
         None => begin(&server, &pipeline, wish, &asked).await?,
     };
-    let whole = server.view.wait_for_run(&accepted.run, RUN_WAIT).await;
-    let answer = created(&server, &accepted.run, accepted.created);
+    let (whole, answer) = awaited(&server, &accepted, RUN_WAIT).await;
     Ok((answer_code(whole, accepted.created), Json(answer)))
 }
 
