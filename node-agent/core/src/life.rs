@@ -246,8 +246,9 @@ pub struct Life {
     order: Order,
     boot_id: String,
     claim: Claim,
-    /// A server said in this life of the agent that the order stands: nothing is begun on the word
-    /// of an old journal alone.
+    /// A server said on this stream that the order stands: nothing is begun or launched on the word
+    /// of an old journal or of an earlier stream alone. A lease that was lost comes back with a new
+    /// stream, before the orders that stand do.
     confirmed: bool,
     /// The node's lease stands.
     may_launch: bool,
@@ -454,6 +455,8 @@ impl Life {
             Event::Disconnected => {
                 self.connected = false;
                 self.sent = None;
+                // By the time there is another stream the order may have been given to another node.
+                self.confirmed = false;
             }
             Event::Lease { valid } => self.may_launch = valid,
             Event::Tick => self.expire(now_ms),
@@ -703,7 +706,7 @@ impl Life {
             self.doing = self.closing(None, now_ms, Outcome::Cancelled);
             return true;
         }
-        if self.journal.durable.is_none() || !self.may_launch {
+        if self.journal.durable.is_none() || !self.may_launch || !self.confirmed {
             return false;
         }
         self.doing = Doing::Launching;

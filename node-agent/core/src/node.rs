@@ -36,6 +36,8 @@ pub struct Node {
     lives: BTreeMap<AllocId, Life>,
     /// Orders whose step has an earlier attempt that is not gone yet.
     waiting: BTreeMap<AllocId, Order>,
+    /// No server has said yet on this stream which orders stand.
+    unlisted: bool,
     /// What has ended here and is held no more.
     ended: Fences,
     may_launch: bool,
@@ -54,6 +56,7 @@ impl Node {
             connected: false,
             lives: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            unlisted: false,
             ended: Fences::default(),
             may_launch: true,
         }
@@ -91,6 +94,7 @@ impl Node {
     /// The whole of what is wanted of this node.
     pub fn on_orders(&mut self, orders: Vec<Order>, now_ms: u64) -> Vec<Act> {
         let listed: BTreeSet<AllocId> = orders.iter().map(|o| o.alloc.clone()).collect();
+        self.unlisted = false;
         self.waiting.retain(|alloc, _| listed.contains(alloc));
         let unlisted: Vec<AllocId> = self.lives.keys().filter(|id| !listed.contains(*id)).cloned().collect();
         let mut acts = Vec::new();
@@ -100,6 +104,7 @@ impl Node {
         for order in orders {
             acts.extend(self.on_order(order, now_ms));
         }
+        acts.extend(self.start_waiting(now_ms));
         acts
     }
 
@@ -148,6 +153,7 @@ impl Node {
     /// It broke.
     pub fn on_disconnected(&mut self, now_ms: u64) -> Vec<Act> {
         self.connected = false;
+        self.unlisted = true;
         self.on_all(&Event::Disconnected, now_ms)
     }
 
@@ -193,7 +199,7 @@ impl Node {
             self.lives.remove(alloc);
             self.ended.remember(alloc);
         }
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() && !self.unlisted {
             acts.extend(self.start_waiting(now_ms));
         }
         acts

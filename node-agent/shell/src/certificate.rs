@@ -8,7 +8,7 @@ use crate::config::TlsFiles;
 use crate::metrics::AgentMetrics;
 use crate::servers::Servers;
 use crate::session::jittered;
-use pki::{Client, Identity, PkiError, Trust};
+use pki::{Certificate, Client, Identity, PkiError, Trust};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -18,10 +18,11 @@ use wire::v1::{RenewCertificateReply, RenewCertificateRequest};
 /// How often the certificate is looked at: it may be replaced by hand, and its third lasts hours.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// The longest pause before a look, when little of the life of a short certificate is left.
+/// The part of what is left of a certificate's life that passes before the next look, when that is
+/// less.
 const LOOK_SHARE: u32 = 10;
 
-/// The shortest pause, so that a certificate that has ended does not keep the agent busy.
+/// The shortest pause, so that a certificate that has ended or is away does not keep the agent busy.
 const LOOK_LEAST: Duration = Duration::from_secs(1);
 
 /// How long one server may take to certify a key: one transaction of the store.
@@ -52,34 +53,42 @@ fn identity(files: &TlsFiles) -> Result<Identity, PkiError> {
 /// Keeps the certificate fresh until it is dropped.
 pub(crate) async fn keep_fresh(files: TlsFiles, servers: Servers, metrics: AgentMetrics) {
     loop {
-        let read = files.clone();
-        let left = match blocking(move || identity(&read)).await {
-            Ok(current) => {
-                let certificate = current.certificate();
-                metrics
-                    .certificate_expiry
-                    .set(i64::try_from(certificate.not_after_s).unwrap_or(i64::MAX));
-                let mut left_s = certificate.left_s(pki::now_s());
-                if pki::now_s() >= certificate.renew_at_s() {
-                    match renew(&files, &servers, &current).await {
-                        Ok(fresh_s) => left_s = fresh_s,
-                        Err(error) => tracing::warn!(%error, left_s, "certificate is not renewed yet"),
-                    }
-                }
-                Duration::from_secs(left_s)
+        let left_s = match look(&files, &servers).await {
+            Ok(certificate) => {
+                let expiry = i64::try_from(certificate.not_after_s).unwrap_or(i64::MAX);
+                metrics.certificate_expiry.set(expiry);
+                certificate.left_s(pki::now_s())
             }
             Err(error) => {
                 tracing::error!(%error, "the node's certificate cannot be read");
-                LOOK_EVERY
+                0
             }
         };
-        let pause = (left / LOOK_SHARE).clamp(LOOK_LEAST, LOOK_EVERY);
-        tokio::time::sleep(jittered(pause)).await;
+        let pause = Duration::from_secs(left_s) / LOOK_SHARE;
+        tokio::time::sleep(jittered(pause.clamp(LOOK_LEAST, LOOK_EVERY))).await;
     }
 }
 
-/// A new key, certified by the first server that does; how long it goes, seconds.
-async fn renew(files: &TlsFiles, servers: &Servers, current: &Identity) -> Result<u64, RenewError> {
+/// The certificate that is there now, renewed if that is due and works.
+async fn look(files: &TlsFiles, servers: &Servers) -> Result<Certificate, PkiError> {
+    let read = files.clone();
+    let current = blocking(move || identity(&read)).await?;
+    let certificate = current.certificate().clone();
+    if pki::now_s() < certificate.renew_at_s() {
+        return Ok(certificate);
+    }
+    Ok(match renew(files, servers, &current).await {
+        Ok(fresh) => fresh,
+        Err(error) => {
+            let left_s = certificate.left_s(pki::now_s());
+            tracing::warn!(%error, left_s, "certificate is not renewed yet");
+            certificate
+        }
+    })
+}
+
+/// A new key, certified by the first server that does.
+async fn renew(files: &TlsFiles, servers: &Servers, current: &Identity) -> Result<Certificate, RenewError> {
     let name = current.certificate().name.clone();
     let request = pki::new_request(&name)?;
     let reply = ask(servers, &request.csr_pem).await?;
@@ -100,7 +109,7 @@ async fn renew(files: &TlsFiles, servers: &Servers, current: &Identity) -> Resul
         fingerprint = found.fingerprint,
         "certificate renewed"
     );
-    Ok(found.left_s(pki::now_s()))
+    Ok(found)
 }
 
 /// Asks one server after the other; the last refusal if none certifies.

@@ -3,8 +3,9 @@
 use crate::fake_material::FakeMaterial;
 use crate::fake_sandboxes::FakeSandboxes;
 use crate::fake_server::{Server, TOKEN};
+use isolation::lease::Deadline;
 use model::{AllocId, Checkout, Entry, Event, Fence, Resources, RunId, Shell, Source, StepDef};
-use node_agent_shell::{AgentConfig, AgentError, AgentMetrics, run_with};
+use node_agent_shell::{AgentConfig, AgentError, AgentMetrics, TlsFiles, run_with};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,9 @@ pub(crate) struct TestNode {
     pub(crate) sandboxes: Arc<FakeSandboxes>,
     pub(crate) material: Arc<FakeMaterial>,
     pub(crate) metrics: AgentMetrics,
+    /// Where the agent looks for servers, if not at `server` alone.
+    pub(crate) addresses: Vec<String>,
+    pub(crate) tls: Option<TlsFiles>,
     agent: Option<(JoinHandle<Result<(), AgentError>>, CancellationToken)>,
 }
 
@@ -40,6 +44,8 @@ impl TestNode {
             material: FakeMaterial::new(folder.path()),
             folder,
             metrics: AgentMetrics::new(),
+            addresses: Vec::new(),
+            tls: None,
             agent: None,
         }
     }
@@ -48,10 +54,39 @@ impl TestNode {
         self.folder.path().join("data")
     }
 
+    /// The deadline that shims would read.
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        let file = self.folder.path().join("run/lease");
+        Deadline::read(&file).unwrap().map_or(0, |deadline| deadline.at_ms)
+    }
+
+    /// Waits until the deadline is later than this.
+    pub(crate) async fn deadline_passes(&self, at_ms: u64) {
+        let until = tokio::time::Instant::now() + Duration::from_secs(30);
+        while self.deadline_ms() <= at_ms {
+            assert!(
+                tokio::time::Instant::now() < until,
+                "the deadline never moved past {at_ms}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// One of the agent's numbers.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.metrics_text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    }
+
     pub(crate) fn config(&self) -> AgentConfig {
-        let servers = vec![self.server.address.clone()];
+        let servers = match self.addresses.as_slice() {
+            [] => vec![self.server.address.clone()],
+            some => some.to_vec(),
+        };
         let mut config = AgentConfig::new(servers, TOKEN, self.data(), self.folder.path().join("run"));
         config.metrics = self.metrics.clone();
+        config.tls = self.tls.clone();
         config
     }
 

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 struct Kept {
     spec: Option<SandboxSpec>,
     state: Option<SandboxState>,
-    stopped: Option<String>,
     watchers: Vec<UnixStream>,
 }
 
@@ -24,6 +23,8 @@ pub(crate) struct FakeSandboxes {
     changed: Condvar,
     /// Every launch there ever was.
     pub(crate) launches: Mutex<Vec<SandboxSpec>>,
+    /// Every reason with which one was told to stop.
+    stops: Mutex<BTreeMap<String, String>>,
     /// What each sandbox does by itself once it is launched; `None`: it waits for the test.
     pub(crate) by_itself: Mutex<Option<(String, i32)>>,
     /// The next launch fails with this.
@@ -99,6 +100,18 @@ impl FakeSandboxes {
 
     pub(crate) fn end(&self, id: &str, end: End) {
         self.change(id, |one| finish(one, end, None));
+    }
+
+    /// Why it was told to stop.
+    pub(crate) fn stopped(&self, id: &str) -> Option<String> {
+        self.stops.lock().unwrap().get(id).cloned()
+    }
+
+    /// Its shim kills it because the node's lease has ended.
+    pub(crate) fn end_with_the_lease(&self, id: &str) {
+        self.change(id, |one| {
+            finish(one, End::Signaled { signal: 9 }, Some(KilledBy::Lease))
+        });
     }
 
     /// Its shim dies, and so does all in it.
@@ -191,8 +204,8 @@ impl Sandboxes for FakeSandboxes {
             return Ok(());
         }
         let reason = reason.to_owned();
+        self.stops.lock().unwrap().insert(id.to_owned(), reason.clone());
         self.change(id, |one| {
-            one.stopped = Some(reason.clone());
             if !matches!(one.state, Some(SandboxState::Ended(_))) {
                 finish(one, End::Signaled { signal: 15 }, Some(KilledBy::Stopped { reason }));
             }

@@ -3,6 +3,7 @@
 
 use futures::Stream;
 use model::{AllocId, Observed, ObservedState};
+use pki::Authority;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,7 +36,31 @@ pub(crate) struct Books {
     /// Logs are taken and never acknowledged, and this is what was on the way at most.
     pub(crate) hoards: bool,
     pub(crate) unstored_max: u64,
+    /// What Welcome promises.
+    pub(crate) lease_ms: u64,
+    /// Renewals are not confirmed; all else goes on.
+    pub(crate) unconfirming: bool,
+    /// No stream is let in.
+    pub(crate) shut: bool,
+    /// What is said when somebody asks for the quorum, and how often that was.
+    pub(crate) quorum: Quorum,
+    pub(crate) asked: u32,
+    /// Who renews certificates, and for how long; and how often that was.
+    pub(crate) authority: Option<(Authority, Duration)>,
+    pub(crate) certified: u32,
     streams: Vec<(mpsc::Sender<Result<ServerMessage, Status>>, CancellationToken)>,
+}
+
+/// What a server says of the store's quorum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Quorum {
+    /// It is of a release that does not know the question.
+    #[default]
+    Unknown,
+    Lost,
+    There,
+    /// It does not answer at all.
+    Silent,
 }
 
 /// A server on a loopback port.
@@ -53,7 +78,10 @@ impl Server {
         let stop = CancellationToken::new();
         let server = Self {
             address: format!("http://{}", listener.local_addr().unwrap()),
-            books: Arc::default(),
+            books: Arc::new(Mutex::new(Books {
+                lease_ms: 20_000,
+                ..Books::default()
+            })),
             changed: Arc::new(watch::channel(0).0),
             _stop: Arc::new(stop.clone().drop_guard()),
         };
@@ -175,6 +203,7 @@ impl Books {
         }
         match message {
             FromAgent::Hello(_) => panic!("a second Hello"),
+            FromAgent::Renew(_) if self.unconfirming => Vec::new(),
             FromAgent::Renew(renew) => vec![ToAgent::RenewAck(v1::RenewAck {
                 sequence: renew.sequence,
             })],
@@ -251,7 +280,19 @@ impl FleetService for Service {
     type SessionStream = Answers;
 
     async fn quorum(&self, _: Request<v1::QuorumRequest>) -> Result<Response<v1::QuorumReply>, Status> {
-        Err(Status::unimplemented("this server has no quorum to ask about"))
+        let quorum = {
+            let mut books = self.books.lock().unwrap();
+            books.asked += 1;
+            books.quorum
+        };
+        self.changed.send_modify(|n| *n += 1);
+        match quorum {
+            Quorum::Unknown => Err(Status::unimplemented("this server has no quorum to ask about")),
+            Quorum::Silent => std::future::pending().await,
+            Quorum::Lost | Quorum::There => Ok(Response::new(v1::QuorumReply {
+                lost: quorum == Quorum::Lost,
+            })),
+        }
     }
 
     async fn join(&self, _: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
@@ -260,9 +301,24 @@ impl FleetService for Service {
 
     async fn renew_certificate(
         &self,
-        _: Request<v1::RenewCertificateRequest>,
+        request: Request<v1::RenewCertificateRequest>,
     ) -> Result<Response<v1::RenewCertificateReply>, Status> {
-        Err(Status::unimplemented("this server has no authority"))
+        let reply = {
+            let mut books = self.books.lock().unwrap();
+            let Some((authority, life)) = &books.authority else {
+                return Err(Status::unimplemented("this server has no authority"));
+            };
+            let csr_pem = request.into_inner().csr_pem;
+            let certificate = authority.certify_node(&csr_pem, "n1", pki::now_s(), *life);
+            let reply = v1::RenewCertificateReply {
+                certificate_pem: certificate.unwrap(),
+                authority_pem: authority.certificate_pem().to_owned(),
+            };
+            books.certified += 1;
+            reply
+        };
+        self.changed.send_modify(|n| *n += 1);
+        Ok(Response::new(reply))
     }
 
     async fn session(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Answers>, Status> {
@@ -271,6 +327,9 @@ impl FleetService for Service {
             self.books.lock().unwrap().refused_tokens += 1;
             self.changed.send_modify(|n| *n += 1);
             return Err(Status::unauthenticated("no such token"));
+        }
+        if self.books.lock().unwrap().shut {
+            return Err(Status::unavailable("the store does not answer"));
         }
         let mut incoming = request.into_inner();
         let Some(FromAgent::Hello(hello)) = incoming.message().await?.and_then(|m| m.message) else {
@@ -286,7 +345,7 @@ impl FleetService for Service {
             let welcome = v1::Welcome {
                 server: "s1".to_owned(),
                 node_epoch: books.hellos.len() as u64,
-                lease_ms: 20_000,
+                lease_ms: books.lease_ms,
             };
             for message in [ToAgent::Welcome(welcome), ToAgent::Orders(v1::Orders { orders })] {
                 let message = Some(message);

@@ -6,5 +6,8 @@ mod agents;
 mod fake_material;
 mod fake_sandboxes;
 mod fake_server;
+mod front;
+mod leases;
 mod real;
 mod scenarios;
+mod servers;

@@ -144,6 +144,54 @@ fn running(script: &str) -> StepDef {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_an_agent_a_real_step_ends_with_the_node_s_lease_and_is_lost() {
+    if !is_root() {
+        return;
+    }
+    const LEASE_MS: u64 = 6_000;
+    let mut node = RealNode::start().await;
+    node.server.books().lease_ms = LEASE_MS;
+    node.server.connected(1).await;
+    // The first stream may have been promised more.
+    node.server.cut();
+    node.server.connected(2).await;
+    // Two stubborn ones, of which one is longer than the lease and one is over before.
+    let stubborn = running("trap '' TERM; echo up; while true; do sleep 0.1; done");
+    node.server.order(&order_of(0, 1, &stubborn));
+    node.server.order(&order_of(1, 1, &running("echo up; sleep 1; exit 4")));
+    for step in 0..2 {
+        node.server.log_holds(&alloc(step, 1), "up").await;
+        node.server.reported(&alloc(step, 1), ObservedState::Running).await;
+    }
+    // Longer than the lease: an agent that lives keeps it.
+    tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
+    assert!(!node.exit_record(0).exists(), "it was killed although its agent lived");
+    node.kill_agent().await;
+    let deadline = isolation::lease::Deadline::read(&node.folder.path().join("run/lease"));
+    let at_ms = deadline.unwrap().expect("the agent has written it").at_ms;
+    let until = Instant::now() + Duration::from_secs(30);
+    while !node.exit_record(0).exists() {
+        assert!(Instant::now() < until, "it outlives its lease");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let late = isolation::lease::now_ms().cast_signed() - at_ms.cast_signed();
+    println!("the exit record was there {late} ms after the lease's end");
+    assert!((-20..10_000).contains(&late), "{late} ms");
+    node.start_agent();
+    let lost = node.server.reported(&alloc(0, 1), ObservedState::Ended).await;
+    match lost.outcome {
+        Some(Outcome::Lost { message }) => assert!(message.contains("lease"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    let ended = node.server.reported(&alloc(1, 1), ObservedState::Ended).await;
+    assert_eq!(ended.outcome, Some(Outcome::Exited { code: 4 }), "it was over before");
+    for step in 0..2 {
+        assert_eq!(node.server.whole_log(&alloc(step, 1)).await, b"up\n");
+    }
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn real_steps_outlive_a_killed_agent_with_their_codes_and_logs() {
     if !is_root() {
         return;
