@@ -5,6 +5,7 @@
 //! containers (the agents), reading pipeline files (`pipeline`), how the store keeps things.
 
 pub mod auth;
+mod blobs;
 mod clock;
 mod doors;
 pub mod dto;

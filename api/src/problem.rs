@@ -95,6 +95,17 @@ impl Problem {
         problem
     }
 
+    /// 403: a signed URL that gives no right, or none any more.
+    #[must_use]
+    pub fn bad_signature(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "bad-signature",
+            "The signed URL does not allow this",
+            detail,
+        )
+    }
+
     /// 404: there is no such thing, or the caller may not see it.
     #[must_use]
     pub fn not_found(detail: impl Into<String>) -> Self {

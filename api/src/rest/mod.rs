@@ -109,6 +109,8 @@ pub fn router(server: &Shared) -> Router {
         .fallback(layers::no_such_route)
         .method_not_allowed_fallback(layers::method_not_allowed)
         .layer(from_fn(layers::timeout))
+        // Large blobs take longer; the route has time-outs of its own.
+        .merge(crate::blobs::router(server.deps.blobs.clone()))
         .layer(tower_http::catch_panic::CatchPanicLayer::custom(layers::panicked))
         .layer(from_fn_with_state(server.clone(), layers::observe))
         .with_state(server.clone())
