@@ -291,13 +291,20 @@ fn a_new_stream_launches_nothing_before_it_says_what_stands() {
     assert_eq!(launches(&node.on_connected(4)), 0);
     let acts = node.on_orders(vec![order(0, 1)], 5);
     assert_eq!(launches(&acts), 1, "the one that stands");
-    assert!(node.life(&alloc(1, 1)).is_none_or(|life| life.state_name() != "launching"));
+    assert!(
+        node.life(&alloc(1, 1))
+            .is_none_or(|life| life.state_name() != "launching")
+    );
 }
 
 #[test]
 fn an_order_that_waited_for_an_earlier_attempt_waits_for_the_list_of_a_new_stream() {
     let mut node = running(0, 1);
-    assert_eq!(prepares(&node.on_order(order(0, 2), 2)).len(), 0, "the first attempt is there");
+    assert_eq!(
+        prepares(&node.on_order(order(0, 2), 2)).len(),
+        0,
+        "the first attempt is there"
+    );
     node.on_disconnected(3);
     node.on(&alloc(0, 1), exited(), 4);
     let mut acts = Vec::new();

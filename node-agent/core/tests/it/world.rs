@@ -1,5 +1,5 @@
 //! A small world in which an agent is killed, its machine restarted, its stream broken, its server
-//! forgetful and repetitive, at any moment and in any order; then it heals, and nothing is left.
+//! forgetful, late and repetitive, its lease coming and going, at any moment and in any order; then it heals, and nothing is left.
 
 use crate::orders::{alloc, order, stopped};
 use model::{AllocId, Observed, ObservedState, Outcome, StartFailure, Usage};
@@ -37,9 +37,12 @@ struct World {
     boot: u32,
     node: Node,
     connected: bool,
+    lease: bool,
     // What outlives the agent.
     journal: BTreeMap<AllocId, Entry>,
     containers: BTreeMap<AllocId, Container>,
+    /// In order, as the shell lists them before an entry is removed.
+    ended: Vec<AllocId>,
     // What does not.
     deeds: Vec<Deed>,
     followed: BTreeSet<AllocId>,
@@ -47,6 +50,8 @@ struct World {
     sealed: BTreeSet<AllocId>,
     // The server.
     standing: BTreeMap<AllocId, Order>,
+    /// Lists that were true once.
+    lists: Vec<Vec<Order>>,
     stored: BTreeSet<AllocId>,
     on_the_wire: Vec<Observed>,
     // What must hold.
@@ -62,13 +67,16 @@ impl World {
             boot: 0,
             node: Node::new("boot 0"),
             connected: false,
+            lease: true,
             journal: BTreeMap::new(),
             containers: BTreeMap::new(),
+            ended: Vec::new(),
             deeds: Vec::new(),
             followed: BTreeSet::new(),
             shipped: BTreeSet::new(),
             sealed: BTreeSet::new(),
             standing: BTreeMap::new(),
+            lists: Vec::new(),
             stored: BTreeSet::new(),
             on_the_wire: Vec::new(),
             launches: BTreeMap::new(),
@@ -101,6 +109,7 @@ impl World {
                 }
                 Effect::Launch => {
                     assert!(self.journal.contains_key(&alloc), "launched and not journalled");
+                    assert!(self.lease, "launched without a lease");
                     self.deeds.push(Deed::Launch(alloc));
                 }
                 Effect::Kill(_) => self.deeds.push(Deed::Kill(alloc)),
@@ -137,7 +146,8 @@ impl World {
         assert!(observed.state <= journalled, "reported more than is journalled");
         if let Some(earlier) = self.reported.get(&observed.alloc) {
             assert!(earlier.state <= observed.state, "a report went back");
-            if earlier.state == ObservedState::Ended {
+            // What has ended and is asked for again is refused as lost.
+            if earlier.state == ObservedState::Ended && !self.ended.contains(&observed.alloc) {
                 assert_eq!(*earlier, observed, "an end was told twice, differently");
             }
         }
@@ -196,6 +206,7 @@ impl World {
                 Some((alloc.clone(), Event::Cleaned))
             }
             Deed::RemoveEntry(alloc) => {
+                self.ended.push(alloc.clone());
                 self.journal.remove(alloc);
                 Some((alloc.clone(), Event::EntryRemoved))
             }
@@ -268,6 +279,11 @@ impl World {
         self.sealed.clear();
         self.past.clear();
         self.node = Node::new(format!("boot {}", self.boot));
+        self.lease = false;
+        self.node.on_lease(false, self.now_ms);
+        for alloc in &self.ended {
+            self.node.remember(alloc);
+        }
         let named: BTreeSet<AllocId> = self.journal.keys().cloned().collect();
         self.containers.retain(|alloc, _| named.contains(alloc));
         for entry in self.journal.clone().into_values() {
@@ -307,10 +323,26 @@ impl World {
 
     fn all_orders(&mut self) {
         if self.connected {
-            let orders = self.standing.values().cloned().collect();
+            let orders: Vec<Order> = self.standing.values().cloned().collect();
+            self.lists.push(orders.clone());
             let acts = self.node.on_orders(orders, self.now_ms);
             self.perform(acts);
         }
+    }
+
+    /// A server that is behind lists what stood once.
+    fn late_list(&mut self, index: usize) {
+        if self.connected && !self.lists.is_empty() {
+            let orders = self.lists[index % self.lists.len()].clone();
+            let acts = self.node.on_orders(orders, self.now_ms);
+            self.perform(acts);
+        }
+    }
+
+    fn lease(&mut self, valid: bool) {
+        self.lease = valid;
+        let acts = self.node.on_lease(valid, self.now_ms);
+        self.perform(acts);
     }
 
     fn one_order(&mut self, index: usize, stop: bool) {
@@ -429,7 +461,7 @@ impl World {
 
     fn chance(&mut self, draw: u16) {
         let what = usize::from(draw >> 4);
-        match draw % 16 {
+        match draw % 18 {
             0 => self.place(what),
             1 => self.connect(),
             2 if what % 4 == 0 => self.disconnect(),
@@ -444,11 +476,14 @@ impl World {
             11 => self.container(what, what % 11 == 0),
             12 if what % 5 == 0 => self.fail_write(),
             13 => self.tick(what as u64 * 10),
+            16 => self.lease(what % 3 != 0),
+            17 if what % 3 == 0 => self.late_list(what),
             _ => self.do_one(what),
         }
     }
 
     fn heal(&mut self) {
+        self.lease(true);
         self.connect();
         for _ in 0..100 {
             while !self.deeds.is_empty() {

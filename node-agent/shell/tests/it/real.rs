@@ -186,7 +186,7 @@ async fn without_an_agent_a_real_step_ends_with_the_node_s_lease_and_is_lost() {
     let ended = node.server.reported(&alloc(1, 1), ObservedState::Ended).await;
     assert_eq!(ended.outcome, Some(Outcome::Exited { code: 4 }), "it was over before");
     for step in 0..2 {
-        assert_eq!(node.server.whole_log(&alloc(step, 1)).await, b"up\n");
+        assert!(node.server.whole_log(&alloc(step, 1)).await.ends_with(b"up\n"));
     }
     node.end().await;
 }
