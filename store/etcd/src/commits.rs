@@ -13,8 +13,7 @@ use futures::stream::{self, StreamExt};
 use std::collections::BTreeSet;
 use store::{Commit, Entry, Guard, LeaseId, Revision, StoreError, Txn, Write};
 
-/// How many proposals of one batch are in flight at once: `cargo run --release -p store-etcd
-/// --example rates` shows that more gain little.
+/// How many proposals of one batch are in flight at once; the example `rates` shows that more gain little.
 const PROPOSALS_IN_FLIGHT: usize = 4;
 
 /// The most leases that are asked for after one of a proposal was missing.

@@ -74,6 +74,13 @@ impl std::fmt::Debug for EtcdTls {
     }
 }
 
+/// Whether a member without a leader may answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequireLeader {
+    Yes,
+    No,
+}
+
 fn illegal<T>(why: String) -> Result<T, StoreError> {
     Err(StoreError::Illegal(why))
 }
@@ -133,11 +140,11 @@ impl EtcdConfig {
             .tcp_nodelay(true))
     }
 
-    /// What the client adds to each call.
-    pub(crate) fn options(&self) -> ConnectOptions {
-        // A member that sees no leader says so at once instead of letting the call run out of time.
+    /// What the client adds to each call. With `require_leader` a member that sees no leader says so
+    /// at once instead of letting the call run out of time.
+    pub(crate) fn options(&self, leader: RequireLeader) -> ConnectOptions {
         let options = ConnectOptions::new()
-            .with_require_leader(true)
+            .with_require_leader(leader == RequireLeader::Yes)
             .with_auto_token_refresh(true);
         match &self.user {
             Some((name, password)) => options.with_user(name, password),
@@ -174,11 +181,17 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let text = cause.to_string();
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
+        line = joined(line, &cause.to_string());
         next = cause.source();
     }
     line
+}
+
+/// A line and its next cause, unless that says nothing new.
+pub(crate) fn joined(line: String, cause: &str) -> String {
+    if line.contains(cause) || cause == "transport error" {
+        line
+    } else {
+        format!("{line}: {cause}")
+    }
 }

@@ -3,7 +3,7 @@
 //! etcd's own errors are told apart by their text, as its Go client does: several share one code.
 //! Not here: what is done about it (`members`).
 
-use crate::config::causes;
+use crate::config::joined;
 use etcd_client::Error;
 use store::StoreError;
 use tonic::Code;
@@ -150,10 +150,12 @@ fn of_status(status: &tonic::Status) -> Fault {
     } else {
         message.to_owned()
     };
-    let text = match std::error::Error::source(status) {
-        Some(cause) => format!("{text}: {}", causes(cause)),
-        None => text,
-    };
+    let mut text = text;
+    let mut next = std::error::Error::source(status);
+    while let Some(cause) = next {
+        text = joined(text, &cause.to_string());
+        next = cause.source();
+    }
     let kind = match status.code() {
         _ if was_not_sent(status) => Kind::NotTaken,
         Code::PermissionDenied | Code::Unimplemented => Kind::Refused,

@@ -43,8 +43,8 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(1),
 ];
 
-/// The largest message that is taken: etcd cuts messages at 1.5 MiB when asked to, except for a
-/// single change, which has at most as much.
+/// The largest message that is taken: etcd cuts messages at 2 MiB when asked to, except for a single
+/// change, which has at most 1.5 MiB; both are more if its operator allows larger requests.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// The feed of a store. Dropping it ends every watch.

@@ -6,7 +6,7 @@
 //!
 //! Not here: what the calls say.
 
-use crate::config::{EtcdConfig, causes};
+use crate::config::{EtcdConfig, RequireLeader, causes};
 use crate::fault::{Fault, Kind};
 use etcd_client::{Channel, Client, ConnectOptions, ResponseHeader};
 use futures::future::join_all;
@@ -43,6 +43,8 @@ pub(crate) struct Members {
     /// The id of the cluster that answered first: no other one may answer later.
     cluster: OnceLock<u64>,
     options: ConnectOptions,
+    /// For questions to one member about itself.
+    lone_options: ConnectOptions,
 }
 
 /// One endpoint.
@@ -86,7 +88,8 @@ impl Members {
             members: members.collect(),
             current: AtomicUsize::new(0),
             cluster: OnceLock::new(),
-            options: config.options(),
+            options: config.options(RequireLeader::Yes),
+            lone_options: config.options(RequireLeader::No),
         };
         let first = join_all((0..members.members.len()).map(|m| members.try_client(m))).await;
         let faults: Vec<String> = first
@@ -270,6 +273,12 @@ impl Members {
             Ok::<Client, Fault>(client)
         });
         made.await.cloned()
+    }
+
+    /// A client that asks a member about itself, even if it is cut off from the others.
+    pub(crate) async fn lone_client(&self, member: usize) -> Result<Client, Fault> {
+        let channel = Channel::Tonic(self.members[member].endpoint.connect_lazy());
+        Ok(Client::from_channel(channel, Some(self.lone_options.clone())).await?)
     }
 
     /// Refuses what a member of another cluster says.

@@ -6,8 +6,8 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
-use std::io::{Error, Result};
-use std::net::TcpListener;
+use std::io::{Error, Read, Result, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{OnceLock, mpsc};
@@ -25,6 +25,12 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often a start is tried: a port that was free may be taken by a neighbour before etcd has it.
 const START_TRIES: usize = 5;
+
+/// For clients, for the other members, for the question whether it is well.
+const PORTS: usize = 3;
+
+/// How long a member may take to say whether it is well.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether a port answers.
 const POLL: Duration = Duration::from_millis(20);
@@ -82,6 +88,8 @@ struct Process {
     name: String,
     client_port: u16,
     peer_port: u16,
+    /// Where it says, without TLS, whether it is well.
+    health_port: u16,
     child: Option<Child>,
 }
 
@@ -112,11 +120,12 @@ impl Etcd {
     }
 
     fn start_once(options: EtcdOptions) -> Result<Self> {
-        let ports = free_ports(2 * options.members)?;
-        let members = ports.chunks(2).enumerate().map(|(n, ports)| Process {
+        let ports = free_ports(PORTS * options.members)?;
+        let members = ports.chunks(PORTS).enumerate().map(|(n, ports)| Process {
             name: format!("m{n}"),
             client_port: ports[0],
             peer_port: ports[1],
+            health_port: ports[2],
             child: None,
         });
         let mut etcd = Self {
@@ -235,6 +244,10 @@ impl Etcd {
             "--initial-advertise-peer-urls",
             &peer_url,
         ]);
+        command.args([
+            "--listen-metrics-urls",
+            &format!("http://127.0.0.1:{}", own.health_port),
+        ]);
         command.args(["--initial-cluster", &cluster.join(",")]);
         command.args(["--heartbeat-interval", &self.options.heartbeat_ms.to_string()]);
         command.args(["--election-timeout", &(10 * self.options.heartbeat_ms).to_string()]);
@@ -258,7 +271,7 @@ impl Etcd {
         self.folder.path().join(format!("{}.log", self.members[member].name))
     }
 
-    /// Waits until a member serves its clients: etcd listens only once it has joined a quorum.
+    /// Waits until a member has joined a quorum: it takes connections long before.
     fn wait_for(&mut self, member: usize) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
@@ -266,7 +279,7 @@ impl Etcd {
                 Some(child) => child.try_wait()?,
                 None => return Err(Error::other(format!("member {member} does not run"))),
             };
-            if ended.is_none() && std::net::TcpStream::connect(("127.0.0.1", self.port(member))).is_ok() {
+            if ended.is_none() && is_well(self.members[member].health_port).unwrap_or(false) {
                 return Ok(());
             }
             if ended.is_some() || Instant::now() >= deadline {
@@ -292,6 +305,16 @@ impl Drop for Etcd {
             }
         }
     }
+}
+
+/// Asks a member whether it can read through its quorum.
+fn is_well(port: u16) -> Result<bool> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    connection.set_read_timeout(Some(HEALTH_TIMEOUT))?;
+    connection.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.take(64 << 10).read_to_string(&mut answer)?;
+    Ok(answer.contains("\"health\":\"true\""))
 }
 
 /// Ports that were free a moment ago, all different.

@@ -100,7 +100,7 @@ pub(crate) async fn status(members: &Members) -> EtcdStatus {
 }
 
 async fn member_status(members: &Members, member: usize) -> Result<MemberStatus, Fault> {
-    let mut client = members.client(member).await?;
+    let mut client = members.lone_client(member).await?;
     let asked = Instant::now();
     let said = client.status().await?;
     let round_trip = asked.elapsed();
