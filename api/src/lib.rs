@@ -4,6 +4,7 @@
 //! picture of it, kept by one watch. Not here: placing steps and folding reports (the scheduler),
 //! containers (the agents), reading pipeline files (`pipeline`), how the store keeps things.
 
+pub mod archive;
 pub mod auth;
 mod blobs;
 mod clock;
@@ -24,10 +25,13 @@ pub mod state;
 pub mod tokens;
 pub mod trace;
 pub mod view;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
 
+pub use archive::ArchiveTimes;
 pub use explain::{Explain, NoExplain};
 pub use server::{Api, ServeError};
 pub use state::{ApiConfig, Deps, Shared};
+pub use waiting::answer_while_waiting;

@@ -7,7 +7,7 @@ use crate::fleet::{Fleet, FleetConfig, FleetDeps, FleetMetrics, Gate};
 use crate::limit::{CONNECTIONS_MAX, HEAD_MAX, HEAD_TIMEOUT};
 use crate::state::{ApiConfig, Deps, Server, Shared};
 use crate::doors::{Doors, Entered};
-use crate::{intake, rest};
+use crate::{archive, intake, rest};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header;
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use pki::{Peer, ServerTls};
+use pki::Peer;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,6 +94,7 @@ impl Api {
         loops.spawn(pass_on(shutdown, stop.clone()));
         loops.spawn(follow(server.clone()));
         loops.spawn(work(server.clone()));
+        loops.spawn(keep(server.clone()));
         loops.spawn(probe(server.clone()));
         let fleet = start_fleet(&server);
         let port = Port {
@@ -106,7 +107,8 @@ impl Api {
             // A caller of the first moment would hear that its token is not known.
             server.view.wait_until_current(FIRST_PICTURE).await;
             let tls = server.deps.membership.as_ref().map(|m| m.tls().clone());
-            accept(listener, port, tls, stop.clone()).await;
+            accept(&listener, port, Doors::new(tls), stop.clone()).await;
+            drop(listener);
         };
         let broken = watch_over(&mut loops, &stop);
         // A loop that breaks stops the server in the same order as a signal does.
@@ -145,6 +147,7 @@ async fn pass_on(shutdown: CancellationToken, stop: CancellationToken) -> &'stat
 
 async fn follow(server: Shared) -> &'static str {
     let stop = server.deps.shutdown.clone();
+    server.view.shown_by(&server.config.server_name);
     server.view.follow(server.store(), &server.definitions, &stop).await;
     "view"
 }
@@ -159,11 +162,16 @@ async fn work(server: Shared) -> &'static str {
     "intake"
 }
 
+async fn keep(server: Shared) -> &'static str {
+    archive::keep(server).await;
+    "archive"
+}
+
 /// The two routers of the port.
 #[derive(Clone)]
-struct Port {
-    rest: Router,
-    grpc: Router,
+pub(crate) struct Port {
+    pub(crate) rest: Router,
+    pub(crate) grpc: Router,
 }
 
 /// Where there are certificates, they are the only way in for nodes.
@@ -207,15 +215,14 @@ impl Port {
 }
 
 /// Takes connections until `stop`, then waits for the open ones, at most [`GRACE`].
-async fn accept(listener: TcpListener, port: Port, tls: Option<Arc<ServerTls>>, stop: CancellationToken) {
-    let doors = Doors::new(tls);
+pub(crate) async fn accept(listener: &TcpListener, port: Port, doors: Doors, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept_one(&listener, &room) => accepted,
+            accepted = accept_one(listener, &room) => accepted,
             Some(_ended) = connections.join_next() => continue,
         };
         let (stream, permit) = accepted;
@@ -229,7 +236,6 @@ async fn accept(listener: TcpListener, port: Port, tls: Option<Arc<ServerTls>>, 
             drop(permit);
         });
     }
-    drop(listener);
     let _in_time = tokio::time::timeout(GRACE, graceful.shutdown()).await;
     connections.shutdown().await;
 }

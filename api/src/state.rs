@@ -2,17 +2,18 @@
 //!
 //! Not here: any behaviour.
 
+use crate::archive::{ArchiveTimes, Archives};
 use crate::explain::Explain;
 use crate::fleet::definitions::Definitions;
 use crate::fleet::join::Membership;
 use crate::intake::{Leases, Sources};
 use crate::limit::STREAMS_MAX;
-use crate::logs::{Feeds, Limits, LogHub, LogMetrics};
+use crate::logs::{Feeds, Limits, LogHub, LogMetrics, Relays};
 use crate::metrics::Metrics;
 use crate::probe::Probe;
 use crate::view::View;
 use std::sync::Arc;
-use store::{BlobStore, Revision, Store};
+use store::{BlobStore, History, Revision, Store};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,8 @@ pub struct ApiConfig {
     pub advertise: String,
     /// How long the server believes in a node without a renewal, milliseconds.
     pub node_lease_ms: u64,
+    /// When ended runs leave the live store.
+    pub archive: ArchiveTimes,
 }
 
 /// What the server is built from.
@@ -35,8 +38,10 @@ pub struct ApiConfig {
 pub struct Deps {
     /// Live state.
     pub store: Arc<dyn Store>,
-    /// Log chunks.
+    /// Log chunks and archived runs.
     pub blobs: Arc<dyn BlobStore>,
+    /// Finished runs that have left the live store.
+    pub history: Arc<dyn History>,
     /// Reads repositories: a [`git_mirror::Mirrors`], which serves `file://` addresses only where
     /// the operator says so.
     pub sources: Arc<dyn Sources>,
@@ -62,10 +67,14 @@ pub struct Server {
     pub view: View,
     /// Logs that are still growing.
     pub logs: LogHub,
+    /// Logs whose nodes are with other servers.
+    pub relays: Relays,
     /// Runs whose logs somebody follows.
     pub feeds: Feeds,
     /// Definitions that were used last.
     pub definitions: Definitions,
+    /// Runs that have left the live store.
+    pub archives: Archives,
     /// What is counted.
     pub metrics: Metrics,
     /// Under which the records of recent triggers stand.
@@ -88,9 +97,12 @@ impl Server {
     pub fn new(config: ApiConfig, deps: Deps) -> Shared {
         let metrics = Metrics::new();
         let log_metrics = LogMetrics::new(metrics.registry()).expect("every name is registered once");
+        let view = View::new(metrics.clone());
         Arc::new(Self {
-            view: View::new(metrics.clone()),
+            archives: Archives::new(view.clone(), deps.history.clone(), deps.blobs.clone()),
+            view,
             logs: LogHub::new(deps.blobs.clone(), Limits::default(), log_metrics),
+            relays: Relays::default(),
             feeds: Feeds::default(),
             definitions: Definitions::default(),
             metrics,

@@ -177,8 +177,17 @@ pub(crate) struct Flaky {
     down: AtomicBool,
     /// Calls that were refused because it was down.
     pub(crate) refused: AtomicU64,
+    /// Batches of transactions.
+    pub(crate) batches: AtomicU64,
+    /// Transactions in batches.
+    pub(crate) batched: AtomicU64,
+    /// Transactions of their own.
+    pub(crate) commits: AtomicU64,
+    /// Reads.
+    pub(crate) reads: AtomicU64,
     /// The newest lease.
     granted: Mutex<Option<LeaseId>>,
+    batch_takes: Duration,
 }
 
 impl Flaky {
@@ -187,10 +196,20 @@ impl Flaky {
     }
 
     pub(crate) fn new() -> Arc<Self> {
+        Self::slow(Duration::ZERO)
+    }
+
+    /// One that takes so long for each batch.
+    pub(crate) fn slow(batch_takes: Duration) -> Arc<Self> {
         Arc::new(Self {
+            batch_takes,
             inner: MemoryStore::new(),
             down: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            batched: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
             granted: Mutex::default(),
         })
     }
@@ -212,21 +231,28 @@ impl Flaky {
 impl Store for Flaky {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
         self.check()?;
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.get(key).await
     }
 
     async fn range(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
         self.check()?;
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.range(prefix, after, limit).await
     }
 
     async fn commit(&self, txn: Txn) -> Result<Commit, StoreError> {
         self.check()?;
+        self.commits.fetch_add(1, Ordering::SeqCst);
         self.inner.commit(txn).await
     }
 
     async fn commit_batch(&self, outer: Vec<Guard>, txns: Vec<Txn>) -> Result<Vec<Commit>, StoreError> {
         self.check()?;
+        self.batches.fetch_add(1, Ordering::SeqCst);
+        self.batched.fetch_add(txns.len() as u64, Ordering::SeqCst);
+        // As long as a round trip to a store of three members takes.
+        tokio::time::sleep(self.batch_takes).await;
         self.inner.commit_batch(outer, txns).await
     }
 
@@ -425,7 +451,12 @@ pub(crate) struct Agent {
 impl Agent {
     /// Opens a stream with this token and this first message.
     pub(crate) async fn open(port: &Port, token: Option<&str>, first: FromAgent) -> Result<Self, Status> {
-        let client = soon("a connection", FleetServiceClient::connect(port.address.clone())).await;
+        Self::open_at(&port.address, token, first).await
+    }
+
+    /// As [`Agent::open`], with any server.
+    pub(crate) async fn open_at(address: &str, token: Option<&str>, first: FromAgent) -> Result<Self, Status> {
+        let client = soon("a connection", FleetServiceClient::connect(address.to_owned())).await;
         let mut client = client.unwrap().max_decoding_message_size(wire::MESSAGE_MAX);
         let (to, outgoing) = mpsc::channel(16);
         to.send(AgentMessage { message: Some(first) }).await.unwrap();
@@ -442,11 +473,21 @@ impl Agent {
 
     /// Registers node `n1` that holds these allocations; answers the agent, its epoch and orders.
     pub(crate) async fn register(port: &Port, held: &[AllocId]) -> (Self, u64, Vec<v1::Order>) {
+        Self::register_at(&port.address, "node", "n1", held).await
+    }
+
+    /// As [`Agent::register`], with any server, token and node.
+    pub(crate) async fn register_at(
+        address: &str,
+        token: &str,
+        node: &str,
+        held: &[AllocId],
+    ) -> (Self, u64, Vec<v1::Order>) {
         let hello = v1::Hello {
             alloc_ids: held.iter().map(ToString::to_string).collect(),
-            ..super::hello::tests::hello("n1")
+            ..super::hello::tests::hello(node)
         };
-        let mut agent = Self::open(port, Some("node"), FromAgent::Hello(hello)).await.unwrap();
+        let mut agent = Self::open_at(address, Some(token), FromAgent::Hello(hello)).await.unwrap();
         let FromServer::Welcome(welcome) = agent.next().await else {
             panic!("the first message is Welcome");
         };

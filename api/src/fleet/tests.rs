@@ -540,3 +540,145 @@ async fn read_log(port: &Port, alloc: &model::AllocId) -> Vec<u8> {
     }
     bytes
 }
+
+/// How many nodes report at the same moment.
+const CROWD: u32 = 500;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reports_of_many_nodes_are_filed_in_few_batches_and_without_reading() {
+    let store = Flaky::slow(Duration::from_millis(4));
+    let world = World::over(store.clone()).await;
+    let nodes: Vec<String> = (0..CROWD).map(|i| format!("n{i}")).collect();
+    for (i, name) in (1..).zip(&nodes) {
+        let order = model::Allocation {
+            node: NodeId::new(name.as_str()).unwrap(),
+            ..allocation(0, i)
+        };
+        let txn = Txn::new().put(key::alloc(&order.node, &order.id), &order);
+        world.store().commit(txn).await.unwrap();
+    }
+    let mut agents = Vec::new();
+    for (i, name) in (1..).zip(&nodes) {
+        let (agent, _, orders) = Agent::register_at(&world.port.address, "node", name, &[]).await;
+        assert_eq!(orders.len(), 1);
+        agents.push((i, agent));
+    }
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
+    let (commits, reads) = (count(&store.commits), count(&store.reads));
+    for (i, agent) in &agents {
+        for state in [ObservedState::Preparing, ObservedState::Running, ObservedState::Ended] {
+            agent.report(&observed(*i, state)).await;
+        }
+    }
+    for (_, agent) in &mut agents {
+        let mut acknowledged = std::collections::BTreeSet::new();
+        while acknowledged.len() < 3 {
+            let (state, accepted) = agent.report_ack().await;
+            assert!(accepted, "{state}");
+            acknowledged.insert(state);
+        }
+    }
+    for i in 1..=CROWD {
+        assert_eq!(
+            filed(world.store(), &alloc_id(0, i)).await,
+            Some(observed(i, ObservedState::Ended))
+        );
+    }
+    let (batches, written) = (count(&store.batches), count(&store.batched));
+    let crowd = u64::from(CROWD);
+    println!("{crowd} steps: {written} puts in {batches} batches");
+    assert_eq!(count(&store.commits), commits, "nothing outside of batches");
+    assert_eq!(
+        count(&store.reads),
+        reads + crowd,
+        "nothing was read but by this test"
+    );
+    assert!((crowd..=2 * crowd).contains(&written), "one or two writes a step: {written}");
+    assert!(batches <= crowd / 5, "{batches} batches for {crowd} steps");
+}
+
+#[tokio::test]
+async fn an_end_that_overtakes_the_beginning_costs_one_write() {
+    let store = Flaky::slow(Duration::from_millis(100));
+    let world = World::over(store.clone()).await;
+    for counter in 1..=5 {
+        world.place(counter).await;
+    }
+    let (mut agent, ..) = Agent::register(&world.port, &[]).await;
+    // These keep all filers busy, one after the other, so that the last one's reports meet.
+    for counter in 1..=4 {
+        agent.report(&observed(counter, ObservedState::Ended)).await;
+        soon("a batch", async {
+            while store.batches.load(Ordering::SeqCst) < u64::from(counter) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+    agent.report(&observed(5, ObservedState::Running)).await;
+    agent.report(&observed(5, ObservedState::Ended)).await;
+    let mut answers = Vec::new();
+    for _ in 0..6 {
+        answers.push(agent.report_ack().await);
+    }
+    assert!(answers.iter().all(|(_, accepted)| *accepted), "{answers:?}");
+    assert_eq!(answers.iter().filter(|(state, _)| state == "running").count(), 1);
+    assert_eq!(store.batched.load(Ordering::SeqCst), 5, "one write for each");
+}
+
+#[tokio::test]
+async fn what_is_prepared_for_long_is_filed_and_what_is_not_is_only_answered() {
+    let store = Flaky::new();
+    let world = World::over(store.clone()).await;
+    world.place(1).await;
+    let (mut agent, ..) = Agent::register(&world.port, &[]).await;
+    agent.report(&observed(1, ObservedState::Preparing)).await;
+    assert_eq!(agent.report_ack().await, ("preparing".to_owned(), true));
+    assert_eq!(store.batches.load(Ordering::SeqCst), 0, "nobody asks yet");
+    soon("the report is filed", async {
+        while filed(world.store(), &alloc_id(0, 1)).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(
+        filed(world.store(), &alloc_id(0, 1)).await,
+        Some(observed(1, ObservedState::Preparing))
+    );
+}
+
+#[tokio::test]
+async fn the_log_of_an_earlier_attempt_is_wanted_until_it_is_whole() {
+    let world = World::new().await;
+    world.place(1).await;
+    let (mut agent, ..) = Agent::register(&world.port, &[]).await;
+    let first = alloc_id(0, 1);
+    // The first attempt failed and was folded, the second one is placed; the first one's log is not whole.
+    let mut record = step_record(0, 2, model::StepStatus::Assigned);
+    record.earlier.push(model::Attempt {
+        attempt: 1,
+        fence: allocation(0, 1).fence,
+        alloc: first.clone(),
+        node: node(),
+        outcome: Some(Outcome::Exited { code: 1 }),
+        reason: "ended with exit code 1".to_owned(),
+        counts: true,
+        log_bytes: Some(5),
+        times: model::Times::default(),
+        usage: model::Usage::default(),
+    });
+    let txn = Txn::new()
+        .put(key::step(&run_id(), 0), &record)
+        .delete(key::alloc(&node(), &first));
+    world.store().commit(txn).await.unwrap();
+    agent.report(&observed(1, ObservedState::Ended)).await;
+    assert_eq!(agent.report_ack().await, ("ended".to_owned(), true));
+    // Nor is it forgotten by a server that sees it for the first time.
+    drop(agent);
+    let (mut agent, ..) = Agent::register(&world.port, std::slice::from_ref(&first)).await;
+    agent.log_open(&first).await;
+    assert_eq!(agent.log_from().await, 0, "no Forget");
+    agent.log(&first, 0, b"hello", true).await;
+    assert!(agent.log_ack(5).await);
+    assert_eq!(read_log(&world.port, &first).await, b"hello");
+}

@@ -4,13 +4,14 @@
 //! All readers of a run share one watch of its step records. Not here: any byte of a log.
 
 use super::name::LogId;
+use crate::archive::{Archive, Archives};
 use crate::fleet::definitions::{Definition, DefinitionError, Definitions};
 use model::{Fence, RunId, StepRecord, key};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use store::live::read_all;
-use store::{Store, StoreError, WatchEvent};
+use store::{Revision, Store, StoreError, WatchEvent};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -70,6 +71,15 @@ impl StepLog {
     }
 }
 
+fn earlier_logs(record: &StepRecord) -> Vec<StepLog> {
+    let ended = record.earlier.iter().map(|e| StepLog::Ended {
+        attempt: e.attempt,
+        fence: e.fence,
+        total: e.log_bytes,
+    });
+    ended.collect()
+}
+
 /// A run as a reader of its logs sees it.
 #[derive(Debug, Clone)]
 pub struct Picture {
@@ -77,9 +87,46 @@ pub struct Picture {
     pub definition: Arc<Definition>,
     /// Where each step's log stands, by the step's ordinal.
     pub steps: Vec<StepLog>,
+    /// Where the logs of its attempts that ended before stand, oldest first.
+    pub earlier: Vec<Vec<StepLog>>,
 }
 
 impl Picture {
+    /// A picture without anything of its steps.
+    fn new(definition: Arc<Definition>) -> Self {
+        let steps = definition.def.steps.len();
+        Self {
+            definition,
+            steps: vec![StepLog::NotYet; steps],
+            earlier: vec![Vec::new(); steps],
+        }
+    }
+
+    fn set(&mut self, step: usize, record: Option<&StepRecord>) {
+        if let (Some(newest), Some(earlier)) = (self.steps.get_mut(step), self.earlier.get_mut(step)) {
+            *newest = StepLog::of(record);
+            *earlier = record.map(earlier_logs).unwrap_or_default();
+        }
+    }
+
+    /// The picture of a run that has left the live store.
+    fn of_archived(archive: &Archive) -> Self {
+        let def = archive.definition.as_deref().cloned();
+        let mut picture = Self::new(Arc::new(Definition {
+            header: archive.header.as_ref().clone(),
+            def: def.unwrap_or_else(|| model::RunDef {
+                name: None,
+                title: None,
+                stages: Vec::new(),
+                steps: Vec::new(),
+            }),
+        }));
+        for (step, record) in &archive.steps {
+            picture.set(*step, Some(record));
+        }
+        picture
+    }
+
     /// True when no log of the run grows any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -97,6 +144,18 @@ impl Picture {
             step,
             fence,
         })
+    }
+
+    /// Where the log of an attempt stands that was followed by another one, as far as it is known.
+    #[must_use]
+    pub fn earlier(&self, step: usize, attempt: u32) -> Option<&StepLog> {
+        let of = |log: &&StepLog| log.attempt().is_some_and(|(a, _)| a == attempt);
+        self.earlier.get(step)?.iter().find(of)
+    }
+
+    fn has_ended(&self, step: usize) -> bool {
+        let log = self.steps.get(step);
+        matches!(log, Some(StepLog::Never | StepLog::Ended { .. }))
     }
 
     /// A step's name.
@@ -147,15 +206,21 @@ impl Feeds {
         &self,
         store: &Arc<dyn Store>,
         definitions: &Definitions,
+        archives: &Archives,
         run: &RunId,
     ) -> Result<Follow, DefinitionError> {
         if let Some(feed) = self.find(run) {
             return Ok(Follow::new(feed));
         }
-        let definition = definitions.get(store.as_ref(), run).await?;
-        let (picture, revision) = read(store.as_ref(), &definition).await?;
+        let (picture, revision) = here_or_archived(store.as_ref(), definitions, archives, run).await?;
         let (sender, receiver) = watch::channel(Arc::new(picture));
-        let task = tokio::spawn(keep_up(store.clone(), definition, sender, revision));
+        let source = Source {
+            store: store.clone(),
+            definitions: definitions.clone(),
+            archives: archives.clone(),
+            run: run.clone(),
+        };
+        let task = tokio::spawn(keep_up(source, sender, revision));
         let feed = Arc::new(Feed {
             picture: receiver,
             _task: AbortOnDropHandle::new(task),
@@ -184,12 +249,50 @@ impl Follow {
     }
 }
 
+/// Where a run's picture comes from.
+struct Source {
+    store: Arc<dyn Store>,
+    definitions: Definitions,
+    archives: Archives,
+    run: RunId,
+}
+
+/// A run's picture as it is now, wherever the run is, and the revision to watch from; an archived
+/// run changes no more, so there is none.
+async fn here_or_archived(
+    store: &dyn Store,
+    definitions: &Definitions,
+    archives: &Archives,
+    run: &RunId,
+) -> Result<(Picture, Option<Revision>), DefinitionError> {
+    match here(store, definitions, run).await {
+        Ok((picture, revision)) => Ok((picture, Some(revision))),
+        Err(DefinitionError::NoRun(run)) => match archives.open(&run).await? {
+            Some(archive) => Ok((Picture::of_archived(&archive), None)),
+            None => Err(DefinitionError::NoRun(run)),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// The picture of a run of the live store.
+async fn here(
+    store: &dyn Store,
+    definitions: &Definitions,
+    run: &RunId,
+) -> Result<(Picture, Revision), DefinitionError> {
+    let definition = definitions.get(store, run).await?;
+    let read = read(store, &definition).await?;
+    // The definition may have been in memory, and the steps may have gone while they were read.
+    if store.get(&key::run(run)).await?.is_none() {
+        return Err(DefinitionError::NoRun(run.clone()));
+    }
+    Ok(read)
+}
+
 /// A run's picture as it is now, and the revision to watch from.
-async fn read(store: &dyn Store, definition: &Arc<Definition>) -> Result<(Picture, store::Revision), StoreError> {
-    let mut picture = Picture {
-        steps: vec![StepLog::NotYet; definition.def.steps.len()],
-        definition: definition.clone(),
-    };
+async fn read(store: &dyn Store, definition: &Arc<Definition>) -> Result<(Picture, Revision), StoreError> {
+    let mut picture = Picture::new(definition.clone());
     let (entries, revision) = read_all(store, &prefix(&definition.header.id)).await?;
     for entry in entries {
         apply(&mut picture, &entry.key, Some(&entry.value));
@@ -204,10 +307,10 @@ async fn read(store: &dyn Store, definition: &Arc<Definition>) -> Result<(Pictur
 pub(super) async fn picture(
     store: &dyn Store,
     definitions: &Definitions,
+    archives: &Archives,
     run: &RunId,
 ) -> Result<Picture, DefinitionError> {
-    let definition = definitions.get(store, run).await?;
-    Ok(read(store, &definition).await?.0)
+    Ok(here_or_archived(store, definitions, archives, run).await?.0)
 }
 
 fn prefix(run: &RunId) -> String {
@@ -225,20 +328,19 @@ fn apply(picture: &mut Picture, key: &str, value: Option<&[u8]>) {
             return;
         }
     };
-    if let Some(place) = picture.steps.get_mut(step) {
-        *place = StepLog::of(record.as_ref());
+    // The records of a run that is archived go; what they said stays true.
+    if record.is_some() || !picture.has_ended(step) {
+        picture.set(step, record.as_ref());
     }
 }
 
-/// Follows the step records until the store is closed.
-async fn keep_up(
-    store: Arc<dyn Store>,
-    definition: Arc<Definition>,
-    sender: watch::Sender<Arc<Picture>>,
-    mut revision: store::Revision,
-) {
-    let prefix = prefix(&definition.header.id);
-    loop {
+/// Follows the step records until the store is closed, or the run is archived: then nothing
+/// changes any more, but readers go on.
+async fn keep_up(source: Source, sender: watch::Sender<Arc<Picture>>, revision: Option<Revision>) {
+    let (store, run) = (source.store.as_ref(), &source.run);
+    let prefix = prefix(run);
+    let mut next = revision;
+    while let Some(revision) = next {
         match store.watch(&prefix, revision).await {
             Ok(mut watch) => loop {
                 match watch.recv().await {
@@ -253,19 +355,20 @@ async fn keep_up(
                 }
             },
             Err(error) => {
-                tracing::warn!(run_id = %definition.header.id, %error, "run cannot be watched, will be tried again");
+                tracing::warn!(run_id = %run, %error, "run cannot be watched, will be tried again");
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
-        match read(store.as_ref(), &definition).await {
+        match here_or_archived(store, &source.definitions, &source.archives, run).await {
             Ok((picture, read_at)) => {
-                revision = read_at;
+                next = read_at;
                 sender.send_replace(Arc::new(picture));
             }
             Err(error) => {
-                tracing::warn!(run_id = %definition.header.id, %error, "run cannot be read, will be tried again");
+                tracing::warn!(run_id = %run, %error, "run cannot be read, will be tried again");
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
+    sender.closed().await;
 }

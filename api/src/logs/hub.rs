@@ -10,6 +10,7 @@ use super::cover::Cover;
 use super::metrics::LogMetrics;
 use super::name::LogId;
 use super::tape::{Tape, Verdict};
+use super::window::Window;
 use super::{merge, reader::LogReader};
 use axum::body::Bytes;
 use model::AllocId;
@@ -130,6 +131,8 @@ struct State {
     /// While a node writes: from its opening until it is complete, or the node is gone and
     /// everything received is stored.
     tape: Option<Tape>,
+    /// While it comes from another server.
+    relayed: Option<Window>,
     writer: Option<Writer>,
     /// When the oldest byte came that is not stored.
     oldest: Option<Instant>,
@@ -223,6 +226,11 @@ impl LogHub {
         log.take_over(writer);
         self.inner.tasks.spawn(store_chunks(self.inner.clone(), log.clone()));
         Ok(hand)
+    }
+
+    /// A log that somebody reads or writes here.
+    pub(super) fn log(&self, id: &LogId) -> Arc<OpenLog> {
+        self.inner.entry(id)
     }
 
     /// A reader of a log from `offset` on.
@@ -331,12 +339,36 @@ impl OpenLog {
     /// `None`: they are, if anywhere, among the blobs.
     pub(super) fn live(&self, offset: u64, max: u64) -> Option<Option<Bytes>> {
         let state = self.state();
-        let tape = state.tape.as_ref()?;
+        let Some(tape) = state.tape.as_ref() else {
+            let window = state.relayed.as_ref()?;
+            let at_end = (offset == window.to()).then_some(None);
+            return window.piece(offset, max).map(Some).or(at_end);
+        };
         match tape.piece(offset, max) {
             Some(piece) => Some(Some(piece)),
             None if offset >= tape.received_to() => Some(None),
             None => None,
         }
+    }
+
+    /// From here on its bytes come from another server.
+    pub(super) fn relay_begin(&self, from: u64) {
+        self.state().relayed = Some(Window::new(from));
+        self.changed();
+    }
+
+    /// Bytes from another server.
+    pub(super) fn relay_push(&self, offset: u64, bytes: Bytes) {
+        if let Some(window) = self.state().relayed.as_mut() {
+            window.push(offset, bytes);
+        }
+        self.changed();
+    }
+
+    /// Nothing more comes from there.
+    pub(super) fn relay_end(&self) {
+        self.state().relayed = None;
+        self.changed();
     }
 
     /// The length that a node has sent so far; `None` when none writes at the moment.

@@ -8,6 +8,7 @@
 //! | `board` | what is to be said to a node about its logs, newest word only |
 //! | `hub` | the open logs: writers, storing, live bytes, memory bounds |
 //! | `merge` | many small blobs of an ended log into few |
+//! | `window`, `relay` | logs whose nodes are with other servers |
 //! | `reader` | one reader's way through blobs and live bytes |
 //! | `feed` | what a reader must know of a run: names of steps, which attempt, whether it ended |
 //! | `frame` | bytes as server-sent events (pure) |
@@ -32,6 +33,7 @@ mod merge;
 mod metrics;
 mod name;
 mod reader;
+mod relay;
 mod rest;
 #[cfg(test)]
 mod rest_tests;
@@ -39,6 +41,8 @@ mod tail;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod window;
+mod whole;
 
 pub use board::{Board, Reply};
 pub use feed::{Feeds, Picture, StepLog};
@@ -46,4 +50,6 @@ pub use hub::{Limits, LogError, LogHub, LogWriter};
 pub use metrics::LogMetrics;
 pub use name::LogId;
 pub use reader::LogReader;
+pub use relay::Relays;
 pub use rest::routes;
+pub(crate) use whole::are_whole;

@@ -13,7 +13,7 @@ use store::BlobError;
 use tokio::sync::watch;
 
 /// The most bytes that a reader takes at once: two thousand readers of old logs hold 128 MiB.
-const PIECE_MAX: u64 = 64 * 1024;
+pub(super) const PIECE_MAX: u64 = 64 * 1024;
 
 /// How old a listing may be that shows nothing more: another server may have stored more since.
 const LISTING_AGE: Duration = Duration::from_millis(500);

@@ -6,7 +6,8 @@ use super::cursor::Cursor;
 use super::feed::{Picture, StepLog, picture};
 use super::hub::{LogError, LogHub};
 use super::name::{LogId, fence_of, step_prefix};
-use super::tail::{Part, Scope, Tail, download, parts_of};
+use super::relay;
+use super::tail::{Abroad, Part, Scope, Tail, download, parts_of};
 use crate::fleet::definitions::DefinitionError;
 use crate::problem::{Answer, Problem};
 use crate::state::Shared;
@@ -34,6 +35,7 @@ pub fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(handlers!(step_logs))
         .routes(handlers!(run_logs))
+        .route(relay::PATH, axum::routing::get(relay::relayed))
 }
 
 /// What a request for logs asks for.
@@ -176,7 +178,7 @@ async fn step_logs(
         return Err(beyond(offset, total));
     }
     let scope = Scope::Step { step, fixed, offset };
-    let mut response = events(&server, &run, scope, live).await?;
+    let mut response = events(&server, &run, scope, live, &headers).await?;
     attempt_header(&mut response, &log);
     Ok(response)
 }
@@ -235,7 +237,7 @@ async fn run_logs(
         Some(id) => Cursor::parse(id, picture.steps.len())
             .ok_or_else(|| Problem::bad_field("Last-Event-ID", "is not an id of this stream"))?,
     };
-    events(&server, &run, Scope::Run(cursor), live).await
+    events(&server, &run, Scope::Run(cursor), live, &headers).await
 }
 
 fn run_id(text: &str) -> Answer<RunId> {
@@ -249,7 +251,7 @@ fn no_run(run: &str) -> Problem {
 }
 
 async fn look(server: &Shared, run: &RunId) -> Answer<Picture> {
-    picture(server.store(), &server.definitions, run)
+    picture(server.store(), &server.definitions, &server.archives, run)
         .await
         .map_err(definition_problem)
 }
@@ -258,6 +260,7 @@ fn definition_problem(error: DefinitionError) -> Problem {
     match error {
         DefinitionError::NoRun(run) => no_run(run.as_str()),
         DefinitionError::Store(error) => Problem::from(error),
+        DefinitionError::Archive(error) => Problem::from(error),
         DefinitionError::NoChunk { .. } | DefinitionError::Record { .. } | DefinitionError::Definition { .. } => {
             tracing::error!(%error, "run definition cannot be read");
             Problem::internal()
@@ -280,6 +283,9 @@ fn step_ordinal(picture: &Picture, name: &str) -> Answer<usize> {
 /// Where the log of an attempt stands that is not the newest; `None`: it is the newest.
 async fn earlier_attempt(server: &Shared, picture: &Picture, step: usize, attempt: u32) -> Answer<Option<StepLog>> {
     let newest = picture.steps[step].attempt().map_or(0, |(a, _)| a);
+    if let Some(earlier) = picture.earlier(step, attempt) {
+        return Ok(Some(earlier.clone()));
+    }
     if attempt == newest || (newest == 0 && attempt == 1) {
         return Ok(None);
     }
@@ -345,14 +351,18 @@ fn beyond(offset: u64, len: u64) -> Problem {
     )
 }
 
-async fn events(server: &Shared, run: &RunId, scope: Scope, live: bool) -> Answer<Response> {
+async fn events(server: &Shared, run: &RunId, scope: Scope, live: bool, headers: &HeaderMap) -> Answer<Response> {
     let permit = server.streams.clone().try_acquire_owned().map_err(|_| {
         Problem::unavailable("this server has as many open streams as it can bear; try again, or another server")
     })?;
     let hub = server.logs.clone();
-    let follow = server.feeds.follow(&server.deps.store, &server.definitions, run);
+    let follow = server.feeds.follow(&server.deps.store, &server.definitions, &server.archives, run);
     let follow = follow.await.map_err(definition_problem)?;
-    let tail = Tail::new(hub, follow, scope, live, server.deps.shutdown.clone());
+    let abroad = headers.get(header::AUTHORIZATION).map(|authorization| Abroad {
+        server: server.clone(),
+        authorization: authorization.clone(),
+    });
+    let tail = Tail::new(hub, follow, scope, live, server.deps.shutdown.clone()).abroad(abroad);
     let tail = tail.into_stream().map(move |item| {
         let _held_as_long_as_the_stream = &permit;
         item

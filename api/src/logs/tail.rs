@@ -9,7 +9,10 @@ use super::frame::{Framer, KEEP_ALIVE, write_json};
 use super::hub::{LogError, LogHub};
 use super::name::LogId;
 use super::reader::LogReader;
+use super::relay::{self, Relay};
+use crate::state::Shared;
 use axum::body::Bytes;
+use axum::http::HeaderValue;
 use futures::future::{FutureExt, select_all};
 use futures::stream::{Stream, unfold};
 use serde::Serialize;
@@ -65,6 +68,14 @@ struct Strand {
     framer: Framer,
     /// When it last gave bytes.
     moved: Instant,
+    /// Brings the bytes of a node that is with another server; opened once the blobs are read.
+    relay: Option<Arc<Relay>>,
+}
+
+/// How logs are read whose nodes are with other servers: with the reader's authorization.
+pub(super) struct Abroad {
+    pub(super) server: Shared,
+    pub(super) authorization: HeaderValue,
 }
 
 /// A stream of events in the making.
@@ -73,6 +84,7 @@ pub(super) struct Tail {
     follow: Follow,
     /// False: what is there now, and then the end of the stream.
     live: bool,
+    abroad: Option<Abroad>,
     single: Option<(usize, Option<StepLog>)>,
     cursor: Cursor,
     strands: BTreeMap<usize, Strand>,
@@ -86,6 +98,12 @@ pub(super) struct Tail {
 }
 
 impl Tail {
+    /// With `abroad`, logs whose nodes are with other servers are live too.
+    pub(super) fn abroad(mut self, abroad: Option<Abroad>) -> Self {
+        self.abroad = abroad.filter(|_| self.live);
+        self
+    }
+
     pub(super) fn new(hub: LogHub, follow: Follow, scope: Scope, live: bool, stop: CancellationToken) -> Self {
         let mut follow = follow;
         let (single, cursor) = match scope {
@@ -102,6 +120,7 @@ impl Tail {
             hub,
             follow,
             live,
+            abroad: None,
             single,
             cursor,
             strands: BTreeMap::new(),
@@ -193,9 +212,10 @@ impl Tail {
                 continue;
             };
             match self.strands.get(&step).map(|s| s.attempt) {
-                Some(open) if open == attempt => continue,
-                Some(_) => {
-                    self.end(picture, step, attempt, false, out);
+                Some(open) if open == attempt || self.owes(picture, step, open) => continue,
+                Some(open) => {
+                    let whole = self.is_whole(picture, step, open);
+                    self.end(picture, step, attempt, whole, out);
                     if self.single.is_some() {
                         return;
                     }
@@ -221,9 +241,31 @@ impl Tail {
                     reader: self.hub.reader(&id, from),
                     framer: Framer::default(),
                     moved: Instant::now(),
+                    relay: None,
                 },
             );
         }
+    }
+
+    /// True when all of an earlier attempt was read.
+    fn is_whole(&self, picture: &Picture, step: usize, attempt: u32) -> bool {
+        let total = match picture.earlier(step, attempt) {
+            Some(StepLog::Ended { total, .. }) => *total,
+            _ => None,
+        };
+        let at = self.strands.get(&step).map(|s| s.reader.offset());
+        total.is_some() && total == at
+    }
+
+    /// True while the rest of an earlier attempt's log is waited for before the next one begins.
+    fn owes(&self, picture: &Picture, step: usize, attempt: u32) -> bool {
+        let Some(StepLog::Ended { total: Some(total), .. }) = picture.earlier(step, attempt) else {
+            return false;
+        };
+        let Some(strand) = self.strands.get(&step) else {
+            return false;
+        };
+        self.live && strand.reader.offset() < *total && strand.moved.elapsed() < REST_WAIT
     }
 
     /// Takes a piece from the next strand that has one; ends strands that are whole. Answers
@@ -245,10 +287,22 @@ impl Tail {
             let (at, moved) = (strand.reader.offset(), strand.moved);
             match self.ending(picture, step, at, moved) {
                 Some(complete) => self.end(picture, step, attempt, complete, out),
-                None => self.turn.push_back(step),
+                None => {
+                    self.turn.push_back(step);
+                    self.look_abroad(step);
+                }
             }
         }
         Ok(false)
+    }
+
+    /// The blobs are read and the log goes on: it may be with another server.
+    fn look_abroad(&mut self, step: usize) {
+        if let (Some(abroad), Some(strand)) = (&self.abroad, self.strands.get_mut(&step))
+            && strand.relay.is_none()
+        {
+            strand.relay = relay::hold(&abroad.server, strand.reader.id(), &abroad.authorization);
+        }
     }
 
     /// Whether a log of which nothing more is there has ended, and if so, whether it is whole.

@@ -10,6 +10,7 @@ mod explain;
 mod joining;
 mod later;
 mod layers;
+mod listing;
 mod nodes;
 mod pipelines;
 mod push;
@@ -28,6 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use layers::{RequestId, Trace};
+pub(crate) use runs::cancel_key;
 
 /// The head of the OpenAPI document.
 #[derive(OpenApi)]

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use model::{Allocation, NodeId, NodeRecord, RunDef, RunHeader, RunId, StepRecord, TokenRecord};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use store::live::PAGE_MAX;
 use store::{Revision, Store, StoreError, WatchEvent};
@@ -49,6 +49,8 @@ struct Inner {
     readers: Mutex<HashMap<RunId, broadcast::Sender<Arc<RunEvent>>>>,
     inbox: Notify,
     metrics: Metrics,
+    /// The server that shows the picture; none: it stands alone.
+    server: OnceLock<String>,
 }
 
 /// Why following ended.
@@ -70,8 +72,16 @@ impl View {
                 readers: Mutex::default(),
                 inbox: Notify::new(),
                 metrics,
+                server: OnceLock::new(),
             }),
         }
+    }
+
+    /// Says which of several servers shows the picture: what is counted once in the cluster is
+    /// counted by the server that holds the node's stream.
+    pub fn shown_by(&self, server: &str) {
+        // Said once; a second time it is the same.
+        let _ = self.inner.server.set(server.to_owned());
     }
 
     /// Looks at the picture; `look` must be short, for the writer waits meanwhile.
@@ -276,7 +286,7 @@ impl Inner {
             let mut picture = self.picture.write().unwrap_or_else(PoisonError::into_inner);
             change(&mut picture);
             let events = picture.settle();
-            for seconds in picture.take_first_instructions() {
+            for seconds in picture.take_first_instructions(self.server.get()) {
                 self.metrics.trigger_to_first_instruction_seconds.observe(seconds);
             }
             (events, picture.take_inbox_grew())
@@ -365,7 +375,7 @@ async fn load(store: &dyn Store) -> Result<(Picture, Revision, Revision), StoreE
         let page = store.range("", after.as_deref(), PAGE_MAX).await?;
         let from = *first.get_or_insert(page.revision);
         for entry in &page.entries {
-            picture.apply(&entry.key, Some(&entry.value), from);
+            picture.apply_read(entry, from);
         }
         after = page.entries.last().map(|e| e.key.clone());
         if !page.more || after.is_none() {

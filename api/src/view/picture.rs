@@ -6,12 +6,12 @@ use super::run::{RunEntry, RunEvent};
 use crate::repository;
 use model::key::{self, RunKey};
 use model::{
-    Allocation, Eligibility, InboxEntry, Leader, NodeId, NodeRecord, PipelineName, PipelineRecord, Record, Request, RequestKind,
+    Allocation, ArchivedRun, Eligibility, InboxEntry, Leader, NodeId, NodeRecord, PipelineName, PipelineRecord, Record, Request, RequestKind,
     Resources, RunId, SessionRecord, TeamName, TeamRecord, TokenRecord,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use store::Revision;
+use store::{Entry, Revision};
 
 /// A pipeline's full name.
 pub type PipelineKey = (TeamName, PipelineName);
@@ -28,6 +28,11 @@ pub struct Picture {
     by_repository: HashMap<String, BTreeSet<PipelineKey>>,
     runs: BTreeMap<RunId, RunEntry>,
     by_number: BTreeMap<PipelineKey, BTreeMap<u64, RunId>>,
+    /// Runs of which every step has ended.
+    ended: BTreeSet<RunId>,
+    /// Archived runs that history has not taken yet, with the revision of their entry.
+    outbox: BTreeMap<RunId, (Revision, Arc<ArchivedRun>)>,
+    outbox_by_number: BTreeMap<PipelineKey, BTreeMap<u64, RunId>>,
     inbox: BTreeMap<String, Arc<InboxEntry>>,
     inbox_runs: HashMap<RunId, String>,
     cancels: BTreeMap<String, RunId>,
@@ -38,7 +43,7 @@ pub struct Picture {
     allocs: BTreeMap<NodeId, BTreeMap<String, Arc<Allocation>>>,
     leader: Option<Leader>,
     touched: BTreeSet<RunId>,
-    first_instructions: Vec<f64>,
+    first_instructions: Vec<(f64, Option<NodeId>)>,
     inbox_grew: bool,
 }
 
@@ -106,6 +111,24 @@ impl Picture {
     #[must_use]
     pub fn numbers(&self, team: &TeamName, pipeline: &PipelineName) -> Option<&BTreeMap<u64, RunId>> {
         self.by_number.get(&(team.clone(), pipeline.clone()))
+    }
+
+    /// The runs that have ended and are still here, oldest first.
+    #[must_use]
+    pub fn ended(&self) -> &BTreeSet<RunId> {
+        &self.ended
+    }
+
+    /// Archived runs that history has not taken yet, oldest first, with the revision of their entry.
+    #[must_use]
+    pub fn outbox(&self) -> &BTreeMap<RunId, (Revision, Arc<ArchivedRun>)> {
+        &self.outbox
+    }
+
+    /// The runs of a pipeline that history has not taken yet, by number.
+    #[must_use]
+    pub fn outbox_numbers(&self, team: &TeamName, pipeline: &PipelineName) -> Option<&BTreeMap<u64, RunId>> {
+        self.outbox_by_number.get(&(team.clone(), pipeline.clone()))
     }
 
     /// Triggers that are not yet a run, by delivery.
@@ -203,8 +226,20 @@ impl Picture {
             put(&mut self.sessions, node, read(key, value));
         } else if let Some(Ok(node)) = key.strip_prefix(key::ELIGIBILITIES).map(NodeId::new) {
             put(&mut self.eligibilities, node, read(key, value));
+        } else if let Some(Ok(run)) = key.strip_prefix(key::ARCHIVE_OUTBOX).map(RunId::new) {
+            self.apply_outbox(run, read(key, value), revision);
         } else if let Some((node, alloc)) = key.strip_prefix(key::ALLOCS).and_then(|r| r.split_once('/')) {
             self.apply_alloc(node, alloc, read(key, value));
+        }
+    }
+
+    /// Takes an entry of a read that began at `from`: changes since are told later. Only the outbox
+    /// needs the entry's own revision.
+    pub(super) fn apply_read(&mut self, entry: &Entry, from: Revision) {
+        self.apply(&entry.key, Some(&entry.value), from);
+        let run = entry.key.strip_prefix(key::ARCHIVE_OUTBOX).map(RunId::new);
+        if let Some(waiting) = run.and_then(|run| self.outbox.get_mut(&run.ok()?)) {
+            waiting.0 = entry.mod_revision;
         }
     }
 
@@ -219,6 +254,9 @@ impl Picture {
                     let of = (old.team.clone(), old.pipeline.clone());
                     if let Some(numbers) = self.by_number.get_mut(&of) {
                         numbers.remove(&old.number);
+                        if numbers.is_empty() {
+                            self.by_number.remove(&of);
+                        }
                     }
                 }
                 entry.set_header(read(key, value));
@@ -232,8 +270,27 @@ impl Picture {
         }
         if entry.is_empty() {
             self.runs.remove(&run);
+            self.ended.remove(&run);
         } else {
             self.touched.insert(run);
+        }
+    }
+
+    fn apply_outbox(&mut self, run: RunId, record: Option<ArchivedRun>, revision: Revision) {
+        if let Some((_, old)) = self.outbox.remove(&run) {
+            let of = (old.summary.team.clone(), old.summary.pipeline.clone());
+            if let Some(numbers) = self.outbox_by_number.get_mut(&of) {
+                numbers.remove(&old.summary.number);
+                if numbers.is_empty() {
+                    self.outbox_by_number.remove(&of);
+                }
+            }
+        }
+        if let Some(record) = record {
+            let of = (record.summary.team.clone(), record.summary.pipeline.clone());
+            let numbers = self.outbox_by_number.entry(of).or_default();
+            numbers.insert(record.summary.number, run.clone());
+            self.outbox.insert(run, (revision, Arc::new(record)));
         }
     }
 
@@ -276,9 +333,19 @@ impl Picture {
     }
 
     /// For each run whose first instruction was seen since the last time: the seconds from its
-    /// trigger to it.
-    pub(super) fn take_first_instructions(&mut self) -> Vec<f64> {
-        std::mem::take(&mut self.first_instructions)
+    /// trigger to it. Of several servers only the one that holds the node's stream is told, or, if
+    /// none does any more, the one that leads.
+    pub(super) fn take_first_instructions(&mut self, server: Option<&String>) -> Vec<f64> {
+        let seen = std::mem::take(&mut self.first_instructions);
+        let Some(server) = server else {
+            return seen.into_iter().map(|(seconds, _)| seconds).collect();
+        };
+        let holder = |node: Option<&NodeId>| {
+            let session = node.and_then(|node| self.session(node));
+            session.map(|s| s.server.as_str()).or(self.leader())
+        };
+        let mine = seen.iter().filter(|(_, node)| holder(node.as_ref()) == Some(server));
+        mine.map(|(seconds, _)| *seconds).collect()
     }
 
     fn apply_request(&mut self, id: &str, request: Option<Request>) {
@@ -313,6 +380,11 @@ impl Picture {
         for run in std::mem::take(&mut self.touched) {
             if let Some(entry) = self.runs.get_mut(&run) {
                 let events = entry.settle(&run, revision);
+                if entry.status().is_terminal() {
+                    self.ended.insert(run.clone());
+                } else {
+                    self.ended.remove(&run);
+                }
                 self.first_instructions.extend(entry.first_instruction_seconds());
                 if entry.wants_def() {
                     self.touched.insert(run.clone());

@@ -4,7 +4,7 @@
 //! afterwards only what a list shows is kept, and readers of the run fetch its definition again.
 
 use crate::dto::{RunChanged, StepChanged};
-use model::{DefChunk, RunDef, RunHeader, RunId, RunStatus, StepRecord, StepStatus};
+use model::{DefChunk, NodeId, RunDef, RunHeader, RunId, RunStatus, StepRecord, StepStatus};
 use pipeline::progress::{self, Records};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -41,6 +41,12 @@ impl EventId {
     #[must_use]
     pub fn end_at(revision: Revision) -> Self {
         Self { revision, ordinal: END }
+    }
+
+    /// True for the id of the word that a run has ended, told after a snapshot.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        self.ordinal == END
     }
 
     /// True for the id of a snapshot.
@@ -175,13 +181,17 @@ impl RunEntry {
     }
 
     /// The seconds from the trigger to the first instruction, once for each run.
-    pub(super) fn first_instruction_seconds(&mut self) -> Option<f64> {
+    /// With the node that it was on.
+    pub(super) fn first_instruction_seconds(&mut self) -> Option<(f64, Option<NodeId>)> {
         if self.start_told {
             return None;
         }
-        let (started, created) = (self.started_ms()?, self.header.as_ref()?.created_ms);
+        let begun = self.records.values().filter(|r| r.times.started_ms.is_some());
+        let first = begun.min_by_key(|r| r.times.started_ms)?;
+        let (started, created) = (first.times.started_ms?, self.header.as_ref()?.created_ms);
         self.start_told = true;
-        Some(started.saturating_sub(created) as f64 / 1000.0)
+        let seconds = started.saturating_sub(created) as f64 / 1000.0;
+        Some((seconds, first.node.clone()))
     }
 
     /// When the run ended, if it has: the end of its last step; its creation if none ever started.
