@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) history: Vec<Told>,
     pub(crate) cluster: Cluster,
     pub(crate) now_ms: u64,
+    /// The clock that never jumps.
+    pub(crate) steady_ms: u64,
 }
 
 impl World {
@@ -122,6 +124,7 @@ impl World {
     /// Plans, verifies, commits and confirms once.
     pub(crate) fn round(&mut self) -> (Plan, Vec<Refused>, Vec<Transition>) {
         self.now_ms += 1;
+        self.cluster.tick(self.steady_ms);
         let plan = self.cluster.plan(self.now_ms);
         let (verified, refused) = self.cluster.verify(&plan);
         let mut transitions = Vec::new();
@@ -134,6 +137,26 @@ impl World {
         }
         self.cluster.sanity_check().expect("the view agrees with itself");
         (plan, refused, transitions)
+    }
+
+    /// Time passes on both clocks, and nothing else happens.
+    pub(crate) fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.steady_ms += ms;
+    }
+
+    /// This server begins to lead now.
+    pub(crate) fn lead(&mut self) {
+        self.cluster.begin_term(self.steady_ms);
+    }
+
+    /// Another server leads from now on, which learns everything from the store alone.
+    pub(crate) fn take_over(&mut self) {
+        self.cluster = Cluster::new();
+        for (key, (value, revision)) in &self.keys {
+            let _ = self.cluster.on_change(key, Some(value), *revision);
+        }
+        self.lead();
     }
 
     /// Rounds until there is nothing left to do.
@@ -169,6 +192,22 @@ impl World {
         self.put(key::session(id), &session);
     }
 
+    /// The node's stream has ended, its lease has not.
+    pub(crate) fn cut_off(&mut self, id: &NodeId) {
+        let mut session: SessionRecord = self.get(&key::session(id)).expect("it was connected");
+        session.connected = false;
+        self.put(key::session(id), &session);
+    }
+
+    /// The node registers anew.
+    pub(crate) fn register_again(&mut self, id: &NodeId) {
+        let mut record: NodeRecord = self.get(&key::node(id)).expect("it registered before");
+        record.epoch += 1;
+        self.put(key::node(id), &record);
+        self.connect(id, record.epoch);
+    }
+
+    /// The node's lease has run out.
     pub(crate) fn disconnect(&mut self, id: &NodeId) {
         self.put_bytes(key::session(id), None);
     }
@@ -208,8 +247,13 @@ impl World {
     }
 
     pub(crate) fn cancel(&mut self, request: &str, run: &RunId) {
+        self.ask_for(request, RequestKind::Cancel { run: run.clone() });
+    }
+
+    /// Somebody asks the leader for something.
+    pub(crate) fn ask_for(&mut self, request: &str, what: RequestKind) {
         let record = Request {
-            what: RequestKind::Cancel { run: run.clone() },
+            what,
             requested_by: "alice".to_owned(),
             created_ms: self.now_ms,
             request_id: "r".to_owned(),
