@@ -54,6 +54,15 @@ pub(crate) struct LeaseGauge {
 }
 
 impl LeaseGauge {
+    fn new() -> Self {
+        let name = "buildflow_agent_lease_remaining_seconds";
+        let help = "until the shims end what runs, unless a server confirms the lease";
+        Self {
+            deadline_ms: Arc::default(),
+            remaining: Gauge::new(name, help).expect("a legal metric name"),
+        }
+    }
+
     /// The lease ends at this moment, milliseconds since boot.
     pub(crate) fn set(&self, deadline_ms: u64) {
         self.deadline_ms.store(deadline_ms, Ordering::Relaxed);
@@ -109,14 +118,7 @@ impl AgentMetrics {
                 .expect("each name is registered once");
             histogram
         };
-        let lease = LeaseGauge {
-            deadline_ms: Arc::default(),
-            remaining: Gauge::new(
-                "buildflow_agent_lease_remaining_seconds",
-                "until the shims end what runs, unless a server confirms the lease",
-            )
-            .expect("a legal metric name"),
-        };
+        let lease = LeaseGauge::new();
         registry
             .register(Box::new(lease.clone()))
             .expect("each name is registered once");
