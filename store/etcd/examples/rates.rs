@@ -32,7 +32,7 @@ fn main() -> Outcome<()> {
         })?;
         let store = Arc::new(runtime.block_on(EtcdStore::connect(EtcdConfig::plain(etcd.endpoints())))?);
         println!("{members} member(s)");
-        runtime.block_on(one_after_another(&*store, each))?;
+        runtime.block_on(one_after_another(&store, each))?;
         for in_flight in [1, 2, 4, 16] {
             runtime.block_on(batches(&store, in_flight, each))?;
         }

@@ -80,22 +80,22 @@ mod tests {
 
     #[test]
     fn spans_hold_exactly_the_prefix() {
-        let cases: [(&str, &str, Option<&str>, &[u8], &[u8]); 7] = [
-            ("bf/", "run/", None, b"bf/run/", b"bf/run0"),
-            ("bf/", "", None, b"bf/", b"bf0"),
-            ("", "", None, b"\0", b"\0"),
-            ("", "", Some("a"), b"a\0", b"\0"),
-            ("bf/", "run/", Some("run/x"), b"bf/run/x\0", b"bf/run0"),
-            ("bf/", "run/", Some("a"), b"bf/run/", b"bf/run0"),
-            ("", "run/", None, b"run/", b"run0"),
+        let cases = [
+            ("bf/", "run/", None, "bf/run/", "bf/run0"),
+            ("bf/", "", None, "bf/", "bf0"),
+            ("", "", None, "\0", "\0"),
+            ("", "", Some("a"), "a\0", "\0"),
+            ("bf/", "run/", Some("run/x"), "bf/run/x\0", "bf/run0"),
+            ("bf/", "run/", Some("a"), "bf/run/", "bf/run0"),
+            ("", "run/", None, "run/", "run0"),
         ];
         for (own, prefix, after, begin, end) in cases {
             let span = Keys::new(own).span(prefix, after);
-            assert_eq!(
-                (span.begin.as_slice(), span.end.as_slice()),
-                (begin, end),
-                "{own:?} {prefix:?} {after:?}"
-            );
+            let expected = Span {
+                begin: begin.into(),
+                end: end.into(),
+            };
+            assert_eq!(span, expected, "{own:?} {prefix:?} {after:?}");
         }
         assert_eq!(first_beyond(b"a\xff\xff"), b"b");
         assert_eq!(first_beyond(b"\xff"), b"\0");

@@ -129,7 +129,8 @@ impl Store for EtcdStore {
         Ok(self.feed.watch(prefix, after))
     }
 
-    /// Concerns all of etcd, so also others that share it.
+    /// Concerns all of etcd, so also others that share it. Stay well behind the newest revision: etcd
+    /// before 3.4.31 and 3.5.13 may pass changes over in a watch that a compaction overtakes.
     async fn compact(&self, before: Revision) -> Result<(), StoreError> {
         let mut answer = self.compact_etcd(before).await;
         if answer.as_ref().is_err_and(|(fault, _)| fault.kind == Kind::Future) {

@@ -51,7 +51,13 @@ pub struct MemberStatus {
     pub errors: Vec<String>,
     /// How long it took to answer.
     pub round_trip: Duration,
+    /// Why another version would be better, if one would.
+    pub advice: Option<&'static str>,
 }
+
+/// What releases before 3.4.31 and 3.5.13 get wrong and matters here.
+const UPGRADE: &str = "upgrade etcd to 3.4.31, 3.5.13 or newer: before, a member that led and was paused may end \
+                       leases that were renewed meanwhile, and a watch that lags behind a compaction may miss changes";
 
 impl EtcdStatus {
     /// True when some endpoint answers, one of them leads or sees a leader, and there is no alarm.
@@ -115,7 +121,20 @@ async fn member_status(members: &Members, member: usize) -> Result<MemberStatus,
         used_bytes: u64::try_from(said.raft_used_db_size()).unwrap_or_default(),
         errors: said.errors().to_vec(),
         round_trip,
+        advice: advice(said.version()),
     })
+}
+
+/// What is known against a version.
+fn advice(version: &str) -> Option<&'static str> {
+    let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u64>().ok());
+    let mut next = || parts.next().flatten();
+    let fixed_in = match (next()?, next()?) {
+        (3, 4) => 31,
+        (3, 5) => 13,
+        _ => return None,
+    };
+    (next()? < fixed_in).then_some(UPGRADE)
 }
 
 async fn member_names(mut client: Client) -> Option<Vec<String>> {
@@ -136,4 +155,25 @@ async fn raised(mut client: Client) -> Option<Vec<String>> {
         format!("{name} on member {:x}", a.member_id)
     });
     Some(named.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_with_known_faults_are_told() {
+        for (version, faulty) in [
+            ("3.4.23", true),
+            ("3.4.30-rc.1", true),
+            ("3.4.31", false),
+            ("3.5.0", true),
+            ("3.5.13", false),
+            ("3.6.0", false),
+            ("4.0.0", false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(advice(version).is_some(), faulty, "{version}");
+        }
+    }
 }

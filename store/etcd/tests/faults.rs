@@ -143,10 +143,10 @@ async fn a_lost_quorum_is_said_in_time() {
         .expect("no lease ends while nobody can renew it");
 }
 
-async fn timed<'a, T>(
-    what: &'a str,
+async fn timed<T>(
+    what: &str,
     call: impl Future<Output = Result<T, StoreError>>,
-) -> (&'a str, Result<(), StoreError>, Duration) {
+) -> (&str, Result<(), StoreError>, Duration) {
     let begun = Instant::now();
     let answer = tokio::time::timeout(PATIENCE, call).await;
     let answer = answer.unwrap_or_else(|_| panic!("{what} hangs"));
