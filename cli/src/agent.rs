@@ -1,11 +1,12 @@
 //! The role `agent`: one node.
 
-use crate::config::{AgentFile, RoleArguments, only_checked, read};
+use crate::config::{AgentFile, AgentTlsFile, RoleArguments, only_checked, read, read_secret};
 use crate::error::Failure;
 use crate::{folder, limits, logging, ports, signals};
 use clap::Args;
-use node_agent_shell::AgentConfig;
+use model::NodeId;
 use node_agent_shell::images::Credentials;
+use node_agent_shell::{AgentConfig, TlsFiles};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -63,8 +64,16 @@ pub(crate) fn require_root(role: &str) -> Result<(), Failure> {
 /// The agent's settings from its file.
 fn config_of(file: &AgentFile) -> Result<AgentConfig, Failure> {
     let data = folder::prepare(&file.data)?;
-    let token = read_secret(&file.token_file)?;
+    let token = file
+        .token_file
+        .as_deref()
+        .map(read_secret)
+        .transpose()?
+        .unwrap_or_default();
     let mut config = AgentConfig::new(file.servers.clone(), token, &data, run_folder(&data));
+    if let Some(tls) = &file.tls {
+        show_certificate(&mut config, tls)?;
+    }
     config.name.clone_from(&file.name);
     config.capacity.cpu_millis = file.capacity.cpu_millis;
     config.capacity.memory_bytes = file.capacity.memory_bytes;
@@ -84,9 +93,22 @@ fn config_of(file: &AgentFile) -> Result<AgentConfig, Failure> {
     Ok(config)
 }
 
-fn read_secret(path: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|cause| Failure::Usage(format!("{}: {cause}", path.display())))?;
-    Ok(text.trim().to_owned())
+/// The node's certificate says who it is. One that has ended is no reason not to start: the clock
+/// may be wrong at boot, and the servers say what is to be done.
+fn show_certificate(config: &mut AgentConfig, tls: &AgentTlsFile) -> Result<(), Failure> {
+    let identity = pki::Identity::read(&tls.identity).map_err(|cause| Failure::Usage(format!("tls: {cause}")))?;
+    let certificate = identity.certificate();
+    certificate
+        .check_role(pki::Role::Node)
+        .map_err(|cause| Failure::Usage(format!("tls: {cause}")))?;
+    let node = NodeId::new(certificate.name.as_str()).map_err(|cause| Failure::Usage(format!("tls: {cause}")))?;
+    config.node_id = Some(node);
+    config.tls = Some(TlsFiles {
+        ca: tls.authority.clone(),
+        certificate: tls.identity.clone(),
+        key: tls.identity.clone(),
+    });
+    Ok(())
 }
 
 /// Where the agent's bundles lie: below `/run`, one folder for each data folder, short enough for

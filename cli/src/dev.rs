@@ -1,6 +1,6 @@
 //! `buildflow dev`: server and agent in one process on one folder. They talk gRPC even here.
 
-use crate::config::{DEFAULT_PORT, ServerFile};
+use crate::config::{DEFAULT_PORT, ServerFile, Span};
 use crate::error::Failure;
 use crate::logging::LogFormat;
 use crate::{agent, folder, limits, logging, ports, server, signals};
@@ -9,6 +9,10 @@ use node_agent_shell::AgentConfig;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
+
+/// How long the server believes in the agent beside it: laptops sleep, and there is no other node
+/// that its steps could go to.
+const NODE_LEASE: Span = Span::seconds(600);
 
 /// `buildflow dev`.
 #[derive(Debug, Args)]
@@ -56,16 +60,13 @@ pub(crate) async fn run(arguments: DevArguments) -> Result<(), Failure> {
     let listener = ports::bind(arguments.listen, "--listen").await?;
     let address = listener.local_addr().map_err(|e| Failure::Internal(e.to_string()))?;
     let server_data = folder::prepare(&data.join("server"))?;
-    let tokens = server::tokens_of(&server_data)?;
-    let file = ServerFile {
-        data: server_data.clone(),
-        listen: address,
-        name: "dev".to_owned(),
-        url: None,
-        file_repositories: true,
-        log: arguments.log_format,
-    };
-    let mut agent_config = agent_config(&arguments, &data, address, &tokens.node, images)?;
+    let mut file = ServerFile::alone(server_data.clone(), address, "dev");
+    file.node_lease = NODE_LEASE;
+    file.file_repositories = true;
+    file.log = arguments.log_format;
+    let tokens = server::tokens_of(&file, &server_data)?;
+    let node_token = tokens.node.clone().unwrap_or_default();
+    let mut agent_config = agent_config(&arguments, &data, address, &node_token, images)?;
     let mirrors = server::mirrors_of(&file, &server_data)?;
     agent_config.mirrors = Some(mirrors.clone());
     announce(&data, address, &tokens.admin)?;

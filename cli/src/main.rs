@@ -1,6 +1,7 @@
 //! The program `buildflow`: arguments, configuration, and the roles that are assembled here from
 //! the crates that implement them. Not here: any decision about runs, steps or nodes.
 
+mod admin;
 mod agent;
 mod client;
 mod config;
@@ -39,11 +40,15 @@ enum Command {
     Server(config::RoleArguments),
     /// One node: takes orders from a server and runs steps in containers (needs root)
     Agent(agent::AgentArguments),
+    /// Make a cluster, check a machine, look after certificates; needs no server
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
 
 fn main() -> ExitCode {
+    pki::install_provider();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(refusal) => {
@@ -72,6 +77,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             Command::Dev(dev) => dev::run(dev).await.map(|()| 0),
             Command::Server(role) => server::run_role(role).await.map(|()| 0),
             Command::Agent(role) => agent::run_role(role).await.map(|()| 0),
+            Command::Admin(command) => admin::execute(command, arguments.global.output).await,
             Command::Client(command) => Ok(client::execute(command, arguments.global).await),
         }
     });

@@ -5,6 +5,7 @@
 use crate::certificate::{Certificate, ders, fingerprint, pem};
 use crate::error::PkiError;
 use crate::files::{read_text, write_public};
+use crate::identity::Identity;
 use crate::names::{ClusterId, Role};
 use rustls::RootCertStore;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -192,6 +193,14 @@ impl Trust {
         let certificate = self.verify_member(leaf, others, now_s)?;
         certificate.check_role(needed)?;
         Ok(certificate)
+    }
+
+    /// The same for one's own certificate.
+    ///
+    /// # Errors
+    /// The first that is wrong.
+    pub fn verify_own(&self, own: &Identity, needed: Role, now_s: u64) -> Result<(), PkiError> {
+        self.verify(own.leaf(), &[], needed, now_s).map(drop)
     }
 
     /// The same for any role.

@@ -26,7 +26,8 @@ pub(crate) struct GlobalOptions {
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
     pub(crate) output: OutputForm,
-    /// Where the server is, e.g. http://127.0.0.1:7420 [env: BUILDFLOW_ADDR]
+    /// Where the server is, e.g. http://127.0.0.1:7420; of several, with commas between them, the
+    /// next is tried when one cannot be reached [env: BUILDFLOW_ADDR]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) addr: Option<String>,
 }
@@ -167,8 +168,6 @@ pub(crate) enum ClientCommand {
     #[command(hide = true, disable_help_flag = true)]
     Deploy(NotYet),
     #[command(hide = true, disable_help_flag = true)]
-    Admin(NotYet),
-    #[command(hide = true, disable_help_flag = true)]
     Bench(NotYet),
 }
 
@@ -199,13 +198,8 @@ impl ClientCommand {
             Self::Usage(_) => Some("usage"),
             Self::DeadLetter(_) => Some("dead-letter"),
             Self::Deploy(_) => Some("deploy"),
-            Self::Admin(_) => Some("admin"),
             Self::Bench(_) => Some("bench"),
             Self::Pipeline(PipelineCommand::Doctor(_)) => Some("pipeline doctor"),
-            Self::Node(NodeCommand::Cordon(_)) => Some("node cordon"),
-            Self::Node(NodeCommand::Uncordon(_)) => Some("node uncordon"),
-            Self::Node(NodeCommand::Drain(_)) => Some("node drain"),
-            Self::Node(NodeCommand::Join(_)) => Some("node join"),
             Self::Run(_)
             | Self::Runs(_)
             | Self::Show { .. }
@@ -354,12 +348,148 @@ pub(crate) enum NodeCommand {
         /// The node's id or host name
         node: String,
     },
-    #[command(hide = true, disable_help_flag = true)]
-    Cordon(NotYet),
-    #[command(hide = true, disable_help_flag = true)]
-    Uncordon(NotYet),
-    #[command(hide = true, disable_help_flag = true)]
-    Drain(NotYet),
-    #[command(hide = true, disable_help_flag = true)]
-    Join(NotYet),
+    /// Place nothing more on nodes; what runs there goes on
+    Cordon {
+        #[command(flatten)]
+        nodes: NodeChoice,
+    },
+    /// Place steps on nodes again; ends a drain
+    Uncordon {
+        #[command(flatten)]
+        nodes: NodeChoice,
+    },
+    /// Empty nodes: place nothing more on them, wait for what runs, and after the deadline place it elsewhere
+    Drain(DrainArguments),
+    /// Forget a node whose agent has ended; its certificate opens nothing any more
+    Remove {
+        /// The node's id or host name
+        node: String,
+        /// The machine is known to be off: its steps are placed elsewhere at once
+        #[arg(long)]
+        confirm_gone: bool,
+    },
+    /// Make this machine a node: fetch its certificate and write its configuration
+    Join(JoinArguments),
+    /// Tokens with which machines join
+    #[command(subcommand)]
+    JoinToken(JoinTokenCommand),
+}
+
+/// Which nodes.
+#[derive(Debug, Args)]
+pub(crate) struct NodeChoice {
+    /// Ids or host names
+    #[arg(
+        value_name = "NODE",
+        required_unless_present = "selector",
+        conflicts_with = "selector"
+    )]
+    pub(super) nodes: Vec<String>,
+    /// All nodes with this label, as KEY=VALUE; several must all be there
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub(super) selector: Vec<(String, String)>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is given as KEY=VALUE".to_owned()),
+    }
+}
+
+/// `buildflow node drain`.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArguments {
+    #[command(flatten)]
+    pub(super) nodes: NodeChoice,
+    /// How long what runs may go on, e.g. 45m; without it, every step ends by itself
+    #[arg(long, value_name = "TIME", value_parser = clap::value_parser!(crate::config::Span))]
+    pub(super) deadline: Option<crate::config::Span>,
+    /// How many nodes are drained at the same time, e.g. 5 or 5%; the next ones follow when they are empty
+    #[arg(long, value_name = "COUNT|SHARE%", value_parser = Share::parse, conflicts_with = "no_wait")]
+    pub(super) max_unavailable: Option<Share>,
+    /// Do not wait until the nodes are empty
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// A number, or a part of a hundred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    Count(usize),
+    Percent(usize),
+}
+
+impl Share {
+    fn parse(text: &str) -> Result<Self, String> {
+        let refused = || "a number from 1, or a share from 1% to 100%".to_owned();
+        let (digits, percent) = text.strip_suffix('%').map_or((text, false), |d| (d, true));
+        let number: usize = digits.parse().map_err(|_| refused())?;
+        match (number, percent) {
+            (1..=100, true) => Ok(Self::Percent(number)),
+            (1.., false) => Ok(Self::Count(number)),
+            _ => Err(refused()),
+        }
+    }
+
+    /// Of so many; at least one, or nothing would ever begin.
+    pub(super) fn of(self, all: usize) -> usize {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => (all * percent / 100).max(1),
+        }
+    }
+}
+
+/// `buildflow node join`.
+#[derive(Debug, Args)]
+pub(crate) struct JoinArguments {
+    /// The join token; `-` reads it from standard input [env: BUILDFLOW_JOIN_TOKEN]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "BUILDFLOW_JOIN_TOKEN",
+        hide_env = true,
+        hide_env_values = true
+    )]
+    pub(crate) token: String,
+    /// Any server of the cluster, e.g. https://10.0.0.1:7420; of several the next is asked when one cannot be reached
+    #[arg(long, value_name = "URL", required = true)]
+    pub(crate) server: Vec<String>,
+    /// Where configuration and certificate are written
+    #[arg(long, value_name = "FOLDER", default_value = "/etc/buildflow")]
+    pub(crate) dir: PathBuf,
+    /// Where the agent keeps its images, checkouts and journal
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/buildflow/agent")]
+    pub(crate) data: PathBuf,
+    /// The node's name [default: the host's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Replace the configuration and certificate that are there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `buildflow node join-token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JoinTokenCommand {
+    /// Make one; its text is shown once
+    Create {
+        /// Shown in lists
+        #[arg(long)]
+        name: Option<String>,
+        /// How long it goes
+        #[arg(long, value_name = "TIME", default_value = "1h")]
+        expires_in: crate::config::Span,
+        /// How many machines may join with it; any number unless given
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: Option<u32>,
+    },
+    /// List those that are there, without their texts
+    List,
+    /// Make one invalid; nodes that have joined with it stay
+    Revoke {
+        /// Its id, as the list shows it
+        id: String,
+    },
 }

@@ -5,10 +5,11 @@
 use super::failure::Failure;
 use super::settings::Settings;
 use api::dto::Problem;
-use reqwest::{Client, Method, RequestBuilder, Response, Url};
+use reqwest::{Client, ClientBuilder, Method, Request, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long a connection may take to be made.
@@ -32,6 +33,8 @@ pub(super) struct Api {
     calls: Client,
     streams: Client,
     settings: Settings,
+    /// Which of the addresses answered last.
+    current: AtomicUsize,
 }
 
 /// An answer, as it came and as what it means.
@@ -43,23 +46,25 @@ pub(super) struct Answer<T> {
 
 impl Api {
     pub(super) fn connect(settings: &Settings) -> Result<Self, Failure> {
-        let base = || {
+        let base = || -> Result<ClientBuilder, Failure> {
             let builder = Client::builder()
                 .user_agent(concat!("buildflow/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIMEOUT)
                 .redirect(reqwest::redirect::Policy::none());
+            let builder = believing(builder, settings.ca.as_deref())?;
             // A proxy of the environment cannot reach our own machine.
-            if is_loopback(&settings.addr) {
-                builder.no_proxy()
+            if settings.addrs.iter().all(|addr| is_loopback(addr)) {
+                Ok(builder.no_proxy())
             } else {
-                builder
+                Ok(builder)
             }
         };
         let failed = |e: reqwest::Error| Failure::Unreachable(format!("cannot make an HTTP client: {}", root(&e)));
         Ok(Self {
-            calls: base().timeout(ANSWER_TIMEOUT).build().map_err(failed)?,
-            streams: base().read_timeout(SILENCE_TIMEOUT).build().map_err(failed)?,
+            calls: base()?.timeout(ANSWER_TIMEOUT).build().map_err(failed)?,
+            streams: base()?.read_timeout(SILENCE_TIMEOUT).build().map_err(failed)?,
             settings: settings.clone(),
+            current: AtomicUsize::new(0),
         })
     }
 
@@ -115,7 +120,7 @@ impl Api {
     }
 
     fn request(&self, client: &Client, method: Method, path: &[&str], query: &[Parameter]) -> RequestBuilder {
-        let mut url = Url::parse(&self.settings.addr).expect("the settings were checked");
+        let mut url = Url::parse(&self.settings.addrs[0]).expect("the settings were checked");
         url.path_segments_mut()
             .expect("an http address has a path")
             .pop_if_empty()
@@ -138,7 +143,7 @@ impl Api {
         let foreign = |e: serde_json::Error| {
             Failure::Unreachable(format!(
                 "the answer of {} is not understood ({e}); is it a BuildFlow server of this release?",
-                self.settings.addr
+                self.shown_addr()
             ))
         };
         let raw: Value = serde_json::from_slice(&bytes).map_err(foreign)?;
@@ -146,8 +151,42 @@ impl Api {
         Ok(Answer { raw, body })
     }
 
+    /// Sends to the server that answered last; when it cannot be reached, so that it has got nothing
+    /// of the request, to the next one, each once.
     async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        request.send().await.map_err(|e| self.lost(&e))
+        let (client, request) = request.build_split();
+        let request = request.map_err(|e| self.lost(&e))?;
+        let all = self.settings.addrs.len();
+        let first = self.current.load(Ordering::Relaxed);
+        let mut index = first % all;
+        loop {
+            let to_this = self.addressed(&request, index);
+            let error = match client.execute(to_this).await {
+                Ok(response) => {
+                    self.current.store(index, Ordering::Relaxed);
+                    return Ok(response);
+                }
+                Err(error) => error,
+            };
+            index = (index + 1) % all;
+            if !error.is_connect() || index == first % all {
+                return Err(self.lost(&error));
+            }
+        }
+    }
+
+    /// The same request for the address with this index.
+    fn addressed(&self, request: &Request, index: usize) -> Request {
+        let mut copy = request.try_clone().expect("a body that is in memory can be sent again");
+        let rest = &request.url().as_str()[self.settings.addrs[0].len()..];
+        *copy.url_mut() =
+            Url::parse(&format!("{}{rest}", self.settings.addrs[index])).expect("the settings were checked");
+        copy
+    }
+
+    /// The addresses, for messages.
+    fn shown_addr(&self) -> String {
+        self.settings.addrs.join(", ")
     }
 
     /// What a connection that failed means.
@@ -158,14 +197,24 @@ impl Api {
                 root(error)
             ));
         }
+        let addr = self.shown_addr();
+        if let Some(refusal) = pki::reason(error) {
+            return Failure::Unreachable(format!("the server at {addr} is not believed: {refusal}"));
+        }
         let what = if error.is_timeout() {
             "no answer in time".to_owned()
         } else {
             root(error)
         };
+        let authority_needed = self.settings.ca.is_none() && what.contains("certificate");
+        let mend = if authority_needed {
+            "set BUILDFLOW_CA to the cluster's authority.pem"
+        } else {
+            "start it, or set BUILDFLOW_ADDR"
+        };
         Failure::Unreachable(format!(
-            "cannot reach the server at {}: {what}; start it, or set BUILDFLOW_ADDR (the address is from {})",
-            self.settings.addr, self.settings.addr_from
+            "cannot reach the server at {addr}: {what}; {mend} (the address is from {})",
+            self.settings.addr_from
         ))
     }
 
@@ -187,13 +236,30 @@ impl Api {
             if bytes.len() + chunk.len() > ANSWER_MAX_BYTES {
                 return Err(Failure::Unreachable(format!(
                     "the answer of {} is longer than {ANSWER_MAX_BYTES} bytes",
-                    self.settings.addr
+                    self.shown_addr()
                 )));
             }
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
     }
+}
+
+/// With the authority of a cluster alone, or with whatever else a company signs with.
+fn believing(builder: ClientBuilder, ca: Option<&str>) -> Result<ClientBuilder, Failure> {
+    let Some(ca) = ca else { return Ok(builder) };
+    if let Ok(trust) = pki::Trust::from_pem(ca) {
+        let client = pki::Client::new(trust, None).map_err(|e| Failure::Usage(e.to_string()))?;
+        return Ok(builder.tls_backend_preconfigured(client.config()));
+    }
+    let refused = |e: reqwest::Error| Failure::Usage(format!("the authority (BUILDFLOW_CA): {}", root(&e)));
+    let all = reqwest::Certificate::from_pem_bundle(ca.as_bytes()).map_err(refused)?;
+    if all.is_empty() {
+        return Err(Failure::Usage(
+            "the authority (BUILDFLOW_CA): there is no certificate in the file (PEM)".to_owned(),
+        ));
+    }
+    Ok(all.into_iter().fold(builder, ClientBuilder::add_root_certificate))
 }
 
 /// The innermost cause: the others repeat the address.

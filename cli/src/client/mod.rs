@@ -5,9 +5,11 @@
 //! need no server.
 
 mod arguments;
+mod drain;
 mod failure;
 mod follow;
 mod http;
+mod joining;
 mod local;
 mod logs;
 mod nodes;
@@ -23,7 +25,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use arguments::{ClientCommand, GlobalOptions};
+pub(crate) use arguments::{ClientCommand, GlobalOptions, OutputForm};
 
 use arguments::{NodeCommand, PipelineCommand};
 use failure::{Exit, Failure};
@@ -60,6 +62,23 @@ async fn end_after_interrupt() {
     }
 }
 
+async fn node(
+    command: NodeCommand,
+    api: &impl Fn() -> Result<Api, Failure>,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    match command {
+        NodeCommand::List => nodes::list(&api()?, output).await,
+        NodeCommand::Show { node } => nodes::show(&api()?, &node, output).await,
+        NodeCommand::Cordon { nodes } => drain::cordon(&api()?, &nodes, output).await,
+        NodeCommand::Uncordon { nodes } => drain::uncordon(&api()?, &nodes, output).await,
+        NodeCommand::Drain(arguments) => drain::drain(&api()?, &arguments, output).await,
+        NodeCommand::Remove { node, confirm_gone } => drain::remove(&api()?, &node, confirm_gone, output).await,
+        NodeCommand::Join(arguments) => joining::join(&arguments, output).await,
+        NodeCommand::JoinToken(command) => joining::token(&api()?, command, output).await,
+    }
+}
+
 async fn dispatch(command: ClientCommand, global: &GlobalOptions, output: &mut Output) -> Result<Exit, Failure> {
     if let Some(verb) = command.not_yet() {
         return Err(Failure::not_supported_yet(&format!("`buildflow {verb}`")));
@@ -74,8 +93,7 @@ async fn dispatch(command: ClientCommand, global: &GlobalOptions, output: &mut O
         ClientCommand::Explain { run, step } => runs::explain(&api()?, &run, step.as_deref(), output).await,
         ClientCommand::Pipeline(PipelineCommand::Validate { file }) => local::validate(&file, output),
         ClientCommand::Pipeline(command) => pipelines::pipeline(&api()?, command, output).await,
-        ClientCommand::Node(NodeCommand::List) => nodes::list(&api()?, output).await,
-        ClientCommand::Node(NodeCommand::Show { node }) => nodes::show(&api()?, &node, output).await,
+        ClientCommand::Node(command) => node(command, &api, output).await,
         ClientCommand::Init { path, force } => local::init(&path, force, output),
         ClientCommand::Schema => local::schema(output),
         ClientCommand::Completion { shell } => local::completion(shell, output),

@@ -4,7 +4,7 @@ use super::failure::{Exit, Failure};
 use super::http::Api;
 use super::output::Output;
 use super::table::{Cell, Colour, ago, cores, fields, now_ms, size, table};
-use api::dto::{Node, NodeAllocation, NodeDetail, NodeList};
+use api::dto::{Node, NodeAllocation, NodeDetail, NodeEligibility, NodeLease, NodeList};
 
 pub(super) async fn list(api: &Api, output: &mut Output) -> Result<Exit, Failure> {
     let nodes = api.get::<NodeList>(&["nodes"], &[]).await?;
@@ -36,11 +36,28 @@ fn row(node: &Node) -> Vec<Cell> {
 }
 
 fn status(node: &Node) -> Cell {
-    if node.connected {
-        Cell::coloured(Colour::Green, "connected")
-    } else {
-        Cell::coloured(Colour::Red, "away")
-    }
+    let colour = match (node.connected, node.eligibility) {
+        (false, _) => Colour::Red,
+        (true, NodeEligibility::Eligible) => Colour::Green,
+        (true, _) => Colour::Yellow,
+    };
+    Cell::coloured(colour, &status_words(node))
+}
+
+/// Whether its agent is there, and whether it takes steps.
+fn status_words(node: &Node) -> String {
+    let there = match (node.connected, node.lease) {
+        (true, _) => "connected",
+        (false, NodeLease::RunningOut) => "away, its lease runs out",
+        (false, _) => "away",
+    };
+    let taking = match node.eligibility {
+        NodeEligibility::Eligible => "",
+        NodeEligibility::Cordoned => ", cordoned",
+        NodeEligibility::Draining => ", draining",
+        NodeEligibility::Gone => ", confirmed gone",
+    };
+    format!("{there}{taking}")
 }
 
 pub(super) async fn show(api: &Api, name: &str, output: &mut Output) -> Result<Exit, Failure> {
@@ -66,17 +83,12 @@ fn about(node: &Node, now: u64) -> String {
     let labels: Vec<String> = node.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let room = |free: String, all: String| format!("{free} of {all} free");
     let (free, all) = (&node.free, &node.capacity);
-    let server = node.server.as_deref().map(|s| format!(" to {s}")).unwrap_or_default();
     fields(&[
         ("node", format!("{}  {}", node.name, node.node_id)),
-        (
-            "status",
-            if node.connected {
-                format!("connected{server}")
-            } else {
-                "away".to_owned()
-            },
-        ),
+        ("status", status_words(node)),
+        ("server", node.server.clone().unwrap_or_default()),
+        ("cordoned", cordoned(node, now)),
+        ("asked for", node.asked.join(", ")),
         (
             "registered",
             format!("{} (for the {}. time)", ago(node.registered_ms, now), node.epoch),
@@ -90,6 +102,31 @@ fn about(node: &Node, now: u64) -> String {
         ("cgroups", node.facts.cgroups.clone()),
         ("agent", node.facts.agent_version.clone()),
     ])
+}
+
+/// By whom and since when, and how far its drain is.
+fn cordoned(node: &Node, now: u64) -> String {
+    let Some(by) = &node.cordoned_by else {
+        return String::new();
+    };
+    let since = node
+        .cordoned_ms
+        .map(|ms| format!(", {}", ago(ms, now)))
+        .unwrap_or_default();
+    let drain = match &node.drain {
+        None => String::new(),
+        Some(drain) => {
+            let until = drain
+                .deadline_ms
+                .map(|ms| format!(" until {}", pki::rfc3339(ms / 1_000)));
+            format!(
+                "; drained{}, {} steps are left",
+                until.unwrap_or_default(),
+                drain.orders_left
+            )
+        }
+    };
+    format!("by {by}{since}{drain}")
 }
 
 fn allocation(a: &NodeAllocation, now: u64) -> Vec<Cell> {
@@ -119,6 +156,11 @@ fn allocation(a: &NodeAllocation, now: u64) -> Vec<Cell> {
 /// A node by its id, or by its host name if only one has it.
 async fn id_of(api: &Api, name: &str) -> Result<String, Failure> {
     let nodes = api.get::<NodeList>(&["nodes"], &[]).await?.body.nodes;
+    id_among(&nodes, name)
+}
+
+/// The same among nodes that were listed already.
+pub(super) fn id_among(nodes: &[Node], name: &str) -> Result<String, Failure> {
     if nodes.iter().any(|n| n.node_id == name) {
         return Ok(name.to_owned());
     }

@@ -14,11 +14,13 @@ const FILE_MAX_BYTES: u64 = 64 * 1024;
 /// What a call needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settings {
-    /// Without a `/` at its end.
-    pub(super) addr: String,
-    /// Where `addr` comes from, for messages.
+    /// At least one; each without a `/` at its end.
+    pub(super) addrs: Vec<String>,
+    /// Where they come from, for messages.
     pub(super) addr_from: String,
     pub(super) token: Option<String>,
+    /// Whom to believe behind `https://`, PEM; `None`: the authorities of this machine.
+    pub(super) ca: Option<String>,
 }
 
 /// `~/.config/buildflow/config.toml`.
@@ -28,7 +30,11 @@ struct SettingsFile {
     addr: Option<String>,
     token: Option<String>,
     token_file: Option<PathBuf>,
+    ca: Option<PathBuf>,
 }
+
+/// Most addresses at once: a cluster has three or five servers.
+const ADDRS_MAX: usize = 32;
 
 impl Settings {
     /// The argument before the environment before the file before the default, each by itself.
@@ -52,11 +58,26 @@ impl Settings {
         let (addr, addr_from) = found.expect("the default is always there");
         let from_file = file.token_file.as_deref().map(read_token).transpose()?;
         let token = env("BUILDFLOW_TOKEN").or(file.token).or(from_file);
+        let ca = env("BUILDFLOW_CA").map(PathBuf::from).or(file.ca);
+        let ca = ca.as_deref().map(pki::read_text).transpose();
         Ok(Self {
-            addr: check_addr(&addr, &addr_from)?,
+            addrs: check_addrs(&addr, &addr_from)?,
             addr_from,
             token,
+            ca: ca.map_err(|cause| {
+                Failure::Usage(format!("the authority (BUILDFLOW_CA, or ca in config.toml): {cause}"))
+            })?,
         })
+    }
+}
+
+fn check_addrs(all: &str, from: &str) -> Result<Vec<String>, Failure> {
+    let parts = all.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let addrs: Vec<String> = parts.map(|addr| check_addr(addr, from)).collect::<Result<_, _>>()?;
+    match addrs.len() {
+        0 => check_addr(all, from).map(|addr| vec![addr]),
+        1..=ADDRS_MAX => Ok(addrs),
+        _ => Err(Failure::Usage(format!("{from} names more than {ADDRS_MAX} addresses"))),
     }
 }
 
@@ -69,7 +90,7 @@ fn check_addr(addr: &str, from: &str) -> Result<String, Failure> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(refused("leave out what begins with ? or #"));
     }
-    Ok(addr.trim_end_matches('/').to_owned())
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn file_path(env: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
@@ -91,7 +112,7 @@ fn read_file(path: &Path) -> Result<SettingsFile, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| refused(e.to_string()))?;
     toml::from_str(&text).map_err(|e| {
         refused(format!(
-            "{}\n  keys are: addr, token, token_file",
+            "{}\n  keys are: addr, token, token_file, ca",
             e.to_string().trim_end()
         ))
     })

@@ -602,12 +602,12 @@ fn settings_come_from_argument_environment_file_and_default_in_this_order() {
         })
     };
     let plain = read(None, &[]).expect("legal");
-    assert_eq!((plain.addr.as_str(), plain.token), ("http://127.0.0.1:7420", None));
+    assert_eq!((plain.addrs[0].as_str(), plain.token), ("http://127.0.0.1:7420", None));
     std::fs::create_dir_all(file.parent().expect("below")).expect("made");
     std::fs::write(&file, "addr = \"https://file:1/\"\ntoken = \"of the file\"\n").expect("written");
     let from_file = read(None, &[]).expect("legal");
     assert_eq!(
-        (from_file.addr.as_str(), from_file.token.as_deref()),
+        (from_file.addrs[0].as_str(), from_file.token.as_deref()),
         ("https://file:1", Some("of the file"))
     );
     assert_eq!(from_file.addr_from, file.display().to_string());
@@ -617,11 +617,11 @@ fn settings_come_from_argument_environment_file_and_default_in_this_order() {
     ];
     let from_env = read(None, &env).expect("legal");
     assert_eq!(
-        (from_env.addr.as_str(), from_env.token.as_deref()),
+        (from_env.addrs[0].as_str(), from_env.token.as_deref()),
         ("http://env:1", Some("of the environment"))
     );
     assert_eq!(
-        read(Some("http://argument:1"), &env).expect("legal").addr,
+        read(Some("http://argument:1"), &env).expect("legal").addrs[0],
         "http://argument:1"
     );
 
