@@ -5,7 +5,7 @@
 //! write, etcd's what it hears. Not here: keys and values as they stand, and durability.
 
 use crate::live::{Change, Revision, Watch, WatchEvent};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc::{self, OwnedPermit, Sender};
 
@@ -97,7 +97,11 @@ impl ChangeLog {
 #[derive(Debug, Default)]
 pub struct WatchHub {
     log: ChangeLog,
-    watchers: Vec<Watcher>,
+    /// By what they watch, so that a change reaches those whom it concerns without a look at the others:
+    /// a server has one for each node.
+    watchers: BTreeMap<String, Vec<Watcher>>,
+    /// The lengths of what is watched; a few that are watched no more do no harm.
+    lengths: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -126,7 +130,7 @@ impl WatchHub {
     pub fn starting_at(revision: Revision) -> Self {
         Self {
             log: ChangeLog::starting_at(revision),
-            watchers: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -137,7 +141,7 @@ impl WatchHub {
     /// Begins anew at `revision` after changes were lost: everyone is told to read anew.
     pub fn restart_at(&mut self, revision: Revision) {
         self.log = ChangeLog::starting_at(revision);
-        for watcher in self.watchers.drain(..) {
+        for watcher in std::mem::take(&mut self.watchers).into_values().flatten() {
             watcher.end_with_resync();
         }
     }
@@ -154,19 +158,24 @@ impl WatchHub {
         }
         let changes: Arc<[Change]> = changes.into();
         self.log.push(Arc::clone(&changes));
-        let mut at = 0;
-        while at < self.watchers.len() {
-            match self.watchers[at].deliver(&changes) {
-                Delivery::Done => at += 1,
-                Delivery::ReaderGone => drop(self.watchers.swap_remove(at)),
-                Delivery::TooSlow => self.watchers.swap_remove(at).end_with_resync(),
+        for prefix in self.watched_prefixes(&changes) {
+            if let Some(watchers) = self.watchers.get_mut(prefix) {
+                tell(watchers, &changes);
             }
         }
     }
 
+    /// What is watched and concerns some of these changes.
+    fn watched_prefixes<'c>(&self, changes: &'c [Change]) -> BTreeSet<&'c str> {
+        let prefixes = changes
+            .iter()
+            .flat_map(|c| self.lengths.iter().filter_map(|len| c.key.get(..*len)));
+        prefixes.filter(|prefix| self.watchers.contains_key(*prefix)).collect()
+    }
+
     /// Begins a watch after a revision, with what is known of the past.
     pub fn watch(&mut self, prefix: &str, after: Revision) -> Watch {
-        self.watchers.retain(|w| !w.events.is_closed());
+        self.forget_the_gone();
         let (events, watch) = mpsc::channel(WATCH_QUEUE_MAX + 1);
         let resync = events
             .clone()
@@ -184,7 +193,8 @@ impl WatchHub {
             Err(Compacted) => watcher.end_with_resync(),
             Ok(past) => {
                 if past.into_iter().all(|group| watcher.send(group) == Delivery::Done) {
-                    self.watchers.push(watcher);
+                    self.lengths.insert(prefix.len());
+                    self.watchers.entry(prefix.to_owned()).or_default().push(watcher);
                 } else {
                     watcher.end_with_resync();
                 }
@@ -193,9 +203,30 @@ impl WatchHub {
         watch
     }
 
+    /// Drops what is left of watches whose readers are gone.
+    fn forget_the_gone(&mut self) {
+        self.watchers.retain(|_, watchers| {
+            watchers.retain(|w| !w.events.is_closed());
+            !watchers.is_empty()
+        });
+        self.lengths = self.watchers.keys().map(String::len).collect();
+    }
+
     /// Ends all watches: their readers get `None` after what they have not yet taken.
     pub fn close(&mut self) {
         self.watchers.clear();
+    }
+}
+
+/// Hands the changes of one revision to everyone who watches one and the same prefix.
+fn tell(watchers: &mut Vec<Watcher>, changes: &[Change]) {
+    let mut at = 0;
+    while at < watchers.len() {
+        match watchers[at].deliver(changes) {
+            Delivery::Done => at += 1,
+            Delivery::ReaderGone => drop(watchers.swap_remove(at)),
+            Delivery::TooSlow => watchers.swap_remove(at).end_with_resync(),
+        }
     }
 }
 
@@ -204,14 +235,7 @@ impl Watcher {
         if revision_of(changes) <= self.after {
             return Delivery::Done;
         }
-        let matching = matching(changes, &self.prefix);
-        if matching.is_empty() {
-            if self.events.is_closed() {
-                return Delivery::ReaderGone;
-            }
-            return Delivery::Done;
-        }
-        self.send(matching)
+        self.send(matching(changes, &self.prefix))
     }
 
     fn send(&mut self, changes: Vec<Change>) -> Delivery {
