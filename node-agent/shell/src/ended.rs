@@ -10,34 +10,29 @@ use node_agent::FENCES_MAX;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The longest file that is read, bytes: as many ids as are remembered, twice over.
+/// The longest file, bytes: twice as many ids as are remembered; then it is cut to those.
 const FILE_MAX: u64 = 2 * FENCES_MAX as u64 * 64;
 
-/// The file. Written by one agent, whose lock on the data folder keeps others away.
+/// The file. Written by one agent, whose lock on the data folder keeps others away; its own tasks
+/// take turns.
 #[derive(Debug, Clone)]
-pub(crate) struct Ended(PathBuf);
+pub(crate) struct Ended(Arc<Mutex<PathBuf>>);
 
 impl Ended {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self(path)
+        Self(Arc::new(Mutex::new(path)))
+    }
+
+    fn turn(&self) -> MutexGuard<'_, PathBuf> {
+        // A path is whole at every moment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The newest ids, and the file cut to them. One that cannot be read is begun anew. Blocking.
     pub(crate) fn take_up(&self) -> Vec<AllocId> {
-        let text = read_tail(&self.0).unwrap_or_else(|error| {
-            tracing::warn!(path = %self.0.display(), %error, "list of ended allocations cannot be read");
-            String::new()
-        });
-        let mut ids: Vec<AllocId> = text.lines().filter_map(|line| AllocId::new(line).ok()).collect();
-        ids.drain(..ids.len().saturating_sub(FENCES_MAX));
-        let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
-        let temporary = self.0.with_extension("tmp");
-        let cut = std::fs::write(&temporary, lines).and_then(|()| std::fs::rename(&temporary, &self.0));
-        if let Err(error) = cut {
-            tracing::warn!(path = %self.0.display(), %error, "list of ended allocations cannot be written");
-        }
-        ids
+        cut(&self.turn())
     }
 
     /// Adds an id. Blocking.
@@ -45,9 +40,31 @@ impl Ended {
     /// # Errors
     /// What the disk says; a full one is no reason not to go on.
     pub(crate) fn add(&self, alloc: &AllocId) -> io::Result<()> {
-        let mut file = File::options().append(true).create(true).open(&self.0)?;
-        file.write_all(format!("{alloc}\n").as_bytes())
+        let path = self.turn();
+        let mut file = File::options().append(true).create(true).open(&*path)?;
+        file.write_all(format!("{alloc}\n").as_bytes())?;
+        if file.metadata()?.len() > FILE_MAX {
+            cut(&path);
+        }
+        Ok(())
     }
+}
+
+/// Leaves the newest ids in the file and answers them.
+fn cut(path: &Path) -> Vec<AllocId> {
+    let text = read_tail(path).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "list of ended allocations cannot be read");
+        String::new()
+    });
+    let mut ids: Vec<AllocId> = text.lines().filter_map(|line| AllocId::new(line).ok()).collect();
+    ids.drain(..ids.len().saturating_sub(FENCES_MAX));
+    let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    let temporary = path.with_extension("tmp");
+    let written = std::fs::write(&temporary, lines).and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "list of ended allocations cannot be written");
+    }
+    ids
 }
 
 fn read_tail(path: &Path) -> io::Result<String> {
@@ -80,6 +97,12 @@ mod tests {
         let kept = ended.take_up();
         assert_eq!((kept.len(), &kept[0]), (FENCES_MAX, &id(2)));
         assert_eq!(kept.last(), Some(&id(FENCES_MAX + 1)));
+        let long = format!("{}\n", id(1)).repeat(usize::try_from(FILE_MAX).unwrap() / 10);
+        std::fs::write(folder.path().join("ended"), long).unwrap();
+        ended.add(&id(3)).unwrap();
+        let length = std::fs::metadata(folder.path().join("ended")).unwrap().len();
+        assert!(length < FILE_MAX, "it is cut while it is written: {length}");
+        assert_eq!(ended.take_up().last(), Some(&id(3)));
         std::fs::write(folder.path().join("ended"), b"\xff\n../../x\n01jd-1-1-1\n01jd-2").unwrap();
         let kept = ended.take_up();
         assert!(kept.contains(&id(1)), "{kept:?}");
