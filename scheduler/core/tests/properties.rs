@@ -3,7 +3,7 @@
 
 mod world;
 
-use model::{NodeId, ObservedState, Outcome, Resources, RunId, StepStatus, key};
+use model::{NodeId, ObservedState, Outcome, RequestKind, Resources, RetryOn, RunId, StepStatus, key};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use scheduler::{Action, Cluster, Folded, Policy, fold};
@@ -21,10 +21,29 @@ enum Deed {
     },
     AddRun {
         team: u8,
-        steps: Vec<(u64, u64, bool, Vec<Index>)>,
+        steps: Vec<(u64, u64, bool, Vec<Index>, bool)>,
     },
     Connection {
         node: Index,
+    },
+    /// The stream ends, or the node registers anew.
+    Stream {
+        node: Index,
+    },
+    /// 0: cordon, 1: uncordon, 2 and 3: drain with and without deadline, 4: gone.
+    Wish {
+        node: Index,
+        kind: u8,
+    },
+    Pass {
+        ms: u64,
+    },
+    /// Another server leads.
+    TakeOver,
+    /// The run, if it has finished, is archived.
+    Archive {
+        run: Index,
+        header_first: bool,
     },
     Progress {
         step: Index,
@@ -50,13 +69,19 @@ fn deed() -> impl Strategy<Value = Deed> {
         0_u64..9,
         any::<bool>(),
         prop::collection::vec(any::<Index>(), 0..3),
+        prop::bool::weighted(0.7),
     );
     prop_oneof![
         2 => (1_u64..9, 1_u64..17, 1_u32..5, any::<bool>())
             .prop_map(|(cpu, memory, slots, arm)| Deed::AddNode { cpu, memory, slots, arm }),
         3 => (0_u8..3, prop::collection::vec(step, 1..6)).prop_map(|(team, steps)| Deed::AddRun { team, steps }),
         1 => any::<Index>().prop_map(|node| Deed::Connection { node }),
-        6 => (any::<Index>(), 0_u8..6).prop_map(|(step, outcome)| Deed::Progress { step, outcome }),
+        1 => any::<Index>().prop_map(|node| Deed::Stream { node }),
+        1 => (any::<Index>(), 0_u8..5).prop_map(|(node, kind)| Deed::Wish { node, kind }),
+        2 => prop_oneof![Just(1_u64), Just(6_000), Just(30_000)].prop_map(|ms| Deed::Pass { ms }),
+        1 => Just(Deed::TakeOver),
+        1 => (any::<Index>(), any::<bool>()).prop_map(|(run, header_first)| Deed::Archive { run, header_first }),
+        6 => (any::<Index>(), 0_u8..10).prop_map(|(step, outcome)| Deed::Progress { step, outcome }),
         1 => any::<Index>().prop_map(|run| Deed::Cancel { run }),
         1 => any::<Index>().prop_map(|step| Deed::StaleReport { step }),
         6 => Just(Deed::Round),
@@ -81,6 +106,7 @@ impl History {
             runs: Vec::new(),
             waiting: Vec::new(),
         };
+        history.world.lead();
         for deed in deeds {
             history.now(deed);
             history
@@ -107,18 +133,23 @@ impl History {
                     .push(world.add_node(&name, room(cpu * 1_000, *memory), *slots, &[("arch", arch)]));
             }
             Deed::AddRun { team, steps } => {
-                let id = format!("r{}", self.runs.len());
-                let made = steps.iter().enumerate().map(|(n, (cpu, memory, arm, needs))| {
-                    let mut needs: Vec<usize> = needs.iter().filter(|_| n > 0).map(|i| i.index(n.max(1))).collect();
-                    needs.sort_unstable();
-                    needs.dedup();
-                    let step = step(&format!("s{n}"), &needs, ask(cpu * 500, *memory));
-                    if *arm {
-                        labelled(step, &[("arch", "arm64")])
-                    } else {
-                        step
-                    }
-                });
+                let id = format!("r{}", world.revision);
+                let made = steps
+                    .iter()
+                    .enumerate()
+                    .map(|(n, (cpu, memory, arm, needs, idempotent))| {
+                        let mut needs: Vec<usize> = needs.iter().filter(|_| n > 0).map(|i| i.index(n.max(1))).collect();
+                        needs.sort_unstable();
+                        needs.dedup();
+                        let mut step = step(&format!("s{n}"), &needs, ask(cpu * 500, *memory));
+                        step.idempotent = *idempotent;
+                        step.retry.on = vec![RetryOn::Infra, RetryOn::Timeout, RetryOn::Exit(75)];
+                        if *arm {
+                            labelled(step, &[("arch", "arm64")])
+                        } else {
+                            step
+                        }
+                    });
                 let made: Vec<_> = made.collect();
                 let count = made.len();
                 let created = world.revision;
@@ -134,6 +165,26 @@ impl History {
                     }
                 }
             }
+            Deed::Stream { node } => {
+                if let Some(id) = pick(&self.nodes, node) {
+                    let session: Option<model::SessionRecord> = world.get(&key::session(id));
+                    match session {
+                        Some(session) if session.connected => world.cut_off(id),
+                        _ => world.register_again(id),
+                    }
+                }
+            }
+            Deed::Wish { node, kind } => {
+                if let Some(node) = pick(&self.nodes, node).cloned() {
+                    world.ask_for(&format!("w{}", world.revision), wish(world, node, *kind));
+                }
+            }
+            Deed::Pass { ms } => world.pass(*ms),
+            Deed::TakeOver => {
+                self.waiting.clear();
+                world.take_over();
+            }
+            Deed::Archive { run, header_first } => self.archive(run, *header_first),
             Deed::Progress { step, outcome } => self.progress(step, *outcome),
             Deed::Cancel { run } => {
                 if let Some((run, _)) = pick(&self.runs, run) {
@@ -153,6 +204,29 @@ impl History {
             Deed::PlanOnly => self.waiting.push(world.cluster.plan(world.now_ms)),
             Deed::Answer { refuse } => self.answer(*refuse),
         }
+    }
+
+    fn archive(&mut self, run: &Index, header_first: bool) {
+        let Some((run, count)) = pick(&self.runs, run).cloned() else {
+            return;
+        };
+        let ended = |step| {
+            self.world
+                .step(&run, step)
+                .is_some_and(|r: model::StepRecord| r.status.is_terminal())
+        };
+        if !(0..count).all(ended) {
+            return;
+        }
+        let mut keys = vec![key::run(&run), key::run_def(&run, 0)];
+        keys.extend((0..count).map(|step| key::step(&run, step)));
+        if !header_first {
+            keys.reverse();
+        }
+        for key in keys {
+            self.world.put_bytes(key, None);
+        }
+        self.runs.retain(|(id, _)| *id != run);
     }
 
     fn answer(&mut self, refuse: bool) {
@@ -196,7 +270,81 @@ impl History {
                 ObservedState::Ended,
                 Some(Outcome::TimedOut { timeout_ms: 1 }),
             ),
+            4 => world.exit(run, *step, 75),
+            5 => world.report(run, *step, ObservedState::Ended, Some(lost())),
+            6 => world.report(run, *step, ObservedState::Ended, Some(not_started())),
             _ => world.exit(run, *step, 0),
+        }
+    }
+}
+
+fn lost() -> Outcome {
+    Outcome::Lost {
+        message: "rebooted".to_owned(),
+    }
+}
+
+fn not_started() -> Outcome {
+    Outcome::StartFailed {
+        cause: model::StartFailure::Image,
+        message: "busy".to_owned(),
+        lasting: false,
+    }
+}
+
+fn wish(world: &World, node: NodeId, kind: u8) -> RequestKind {
+    let deadline_ms = Some(world.now_ms + 3_000);
+    match kind {
+        0 => RequestKind::Cordon { node },
+        1 => RequestKind::Uncordon { node },
+        2 => RequestKind::Drain { node, deadline_ms },
+        3 => RequestKind::Drain {
+            node,
+            deadline_ms: None,
+        },
+        _ => RequestKind::ConfirmGone { node, node_epoch: 1 },
+    }
+}
+
+/// At every revision a step has one order at most, and one that must not run twice never gets
+/// another one once its first instruction may have run.
+fn check_attempts(world: &World) {
+    let mut standing: BTreeMap<(RunId, usize), String> = BTreeMap::new();
+    let mut once: BTreeMap<(RunId, usize), bool> = BTreeMap::new();
+    for told in &world.history {
+        if let (Some(value), Some(key::RunKey::Def(run, 0))) = (&told.value, key::parse_run(&told.key)) {
+            let chunk: model::DefChunk = model::decode(value).expect("ours");
+            let def = model::RunDef::from_chunks(&[chunk]).expect("ours");
+            for (step, def) in def.steps.iter().enumerate() {
+                once.insert((run.clone(), step), !def.idempotent);
+            }
+        }
+        if let (Some(value), Some(key::RunKey::Step(run, step))) = (&told.value, key::parse_run(&told.key)) {
+            let record: model::StepRecord = model::decode(value).expect("ours");
+            let begun = record.earlier.iter().filter(|a| match &a.outcome {
+                Some(Outcome::StartFailed { .. }) => false,
+                Some(_) => true,
+                None => a.times.started_ms.is_some(),
+            });
+            let count = begun.count();
+            assert!(
+                count == 0 || !once[&(run.clone(), step)],
+                "step {step} of {run} began {count} times before"
+            );
+        }
+        let Some(id) = told
+            .key
+            .strip_prefix(key::ALLOCS)
+            .and_then(|k| k.split_once('/'))
+            .map(|(_, id)| id)
+        else {
+            continue;
+        };
+        let (run, step, _) = model::AllocId::new(id).ok().and_then(|id| id.parts()).expect("ours");
+        match (&told.value, standing.get(&(run.clone(), step))) {
+            (Some(_), Some(other)) => assert_eq!(other, id, "two orders for step {step} of {run}"),
+            (Some(_), None) => drop(standing.insert((run, step), id.to_owned())),
+            (None, _) => drop(standing.remove(&(run, step))),
         }
     }
 }
@@ -276,10 +424,14 @@ proptest! {
         }
         history.world.settle();
         check_capacity(&history.world);
+        check_attempts(&history.world);
         // Once all nodes are back and every attempt ends, whatever fits somewhere ends.
         for node in history.nodes.clone() {
-            history.world.connect(&node, 1);
+            history.world.ask_for(&format!("last-{node}"), RequestKind::Uncordon { node: node.clone() });
+            history.world.register_again(&node);
         }
+        history.world.settle();
+        history.world.pass(100_000);
         history.world.settle();
         let mut active = history.active();
         while !active.is_empty() {
