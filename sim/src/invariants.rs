@@ -5,7 +5,7 @@
 
 use crate::workload::Planned;
 use model::key::{self, RunKey};
-use model::{Allocation, NodeId, NodeRecord, Observed, Resources, RunId, StepRecord, StepStatus};
+use model::{Allocation, NodeId, NodeRecord, Observed, Outcome, Resources, RunId, StepRecord, StepStatus};
 use pipeline::progress::{Progress, Records};
 use std::collections::BTreeMap;
 use store::Change;
@@ -71,6 +71,7 @@ impl Watcher {
                 "I4: step {step} of {run} was placed and is not ready"
             );
         }
+        check_attempts(run, step, records.get(&step), &record);
         if record.status.is_terminal() {
             *self.ended.entry(record.status.as_str()).or_default() += 1;
         }
@@ -149,6 +150,10 @@ impl Watcher {
             );
             return;
         };
+        if matches!(record.outcome, Some(Outcome::Lost { .. })) {
+            // The leader's word: the node may never have told.
+            return;
+        }
         let reported = truth
             .get(alloc)
             .unwrap_or_else(|| panic!("{alloc} never reported its end"));
@@ -156,4 +161,22 @@ impl Watcher {
         assert_eq!(record.fence, reported.fence, "the fence of {alloc}");
         assert_eq!(record.log_bytes, reported.log_bytes, "the log of {alloc}");
     }
+}
+
+/// A step's attempts are numbered without a gap, and none is forgotten while there is room.
+fn check_attempts(run: &RunId, step: usize, before: Option<&StepRecord>, after: &StepRecord) {
+    let placed = usize::from(after.status == StepStatus::Assigned);
+    let counted = before.map_or(0, |b| b.attempt as usize) + placed;
+    assert_eq!(
+        after.attempt as usize, counted,
+        "I2: the attempts of step {step} of {run}"
+    );
+    let again = usize::from(after.status == StepStatus::Queued);
+    let kept = before.map_or(0, |b| b.earlier.len()) + again;
+    let most = model::step::EARLIER_MAX;
+    assert_eq!(
+        after.earlier.len(),
+        kept.min(most),
+        "the earlier attempts of step {step} of {run}"
+    );
 }

@@ -1,18 +1,24 @@
 //! The cluster in one thread under one seed and one virtual clock: the real store engine (in memory),
 //! the real scheduler core, the real agent core; only machines, messages and faults are made up.
 //!
-//! [`run`] lives through one seed: runs with random graphs, cancels, two scheduler replicas that
-//! crash, pause and lose answers, nodes whose agents crash, reboot and lose their stream, reports
-//! that are late, repeated and out of order. The invariants are asserted after every event; then
-//! everything is healed and every run must end. The same seed gives the same history, to the byte.
+//! [`run`] lives through one seed: runs with random graphs, cancels and drains; servers that crash,
+//! pause, lose answers and lose sight of the store; a store that loses its quorum; nodes whose agents
+//! crash, pause, reboot and are cut off from some servers or all, whose clocks run too fast or too
+//! slow; reports that are late, repeated and out of order. The invariants are asserted after every
+//! event; then everything is healed and every run must end. The same seed gives the same history, to
+//! the byte.
 //!
 //! Not here: real time, sockets, containers, SQLite, and the API's intake.
 
 mod agenda;
+mod agent;
+mod faults;
 mod invariants;
+mod leading;
 mod machine;
 mod message;
-mod replica;
+mod network;
+mod server;
 mod workload;
 mod world;
 

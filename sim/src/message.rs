@@ -17,32 +17,47 @@ pub(crate) enum Event {
     Cancel { run: usize },
     /// Something breaks.
     Fault,
+    /// A fault that lasts ends.
+    Mend(Mend),
     /// Nothing breaks any more, and everything is started again.
     Heal,
-    /// For a scheduler.
-    Replica {
+    /// For the scheduler of a server, if its view is still the same.
+    Scheduler {
         which: usize,
-        life: u64,
-        what: ReplicaEvent,
+        view: u64,
+        what: SchedulerEvent,
     },
     /// The store gets a batch of a scheduler.
     Commit {
         which: usize,
-        life: u64,
+        view: u64,
         leader: Revision,
         verified: Vec<Verified>,
     },
-    /// A scheduler's process is started.
-    StartReplica { which: usize },
-    /// For a machine or the server that holds its stream.
+    /// A server's process is started.
+    StartServer { which: usize },
+    /// For the part of a server that speaks with nodes.
+    Server { which: usize, life: u64, what: ServerEvent },
+    /// For a machine, whatever runs on it.
     Machine { which: usize, what: MachineEvent },
     /// For an agent's process.
     Agent { which: usize, life: u64, what: AgentEvent },
 }
 
+/// The end of a fault that lasts.
+#[derive(Debug)]
+pub(crate) enum Mend {
+    /// The store has its quorum again.
+    Store,
+    /// A server reaches the store again.
+    ServerToStore(usize),
+    /// A machine reaches a server again.
+    Link { machine: usize, server: usize },
+}
+
 /// Something happens to a scheduler.
 #[derive(Debug)]
-pub(crate) enum ReplicaEvent {
+pub(crate) enum SchedulerEvent {
     /// Try to lead.
     Campaign,
     /// Read what a new leader has to know.
@@ -57,6 +72,34 @@ pub(crate) enum ReplicaEvent {
     Answer(Vec<(Ticket, Commit)>),
     /// The store's answer was lost.
     AnswerLost,
+    /// Try again to read everything.
+    Rebuild,
+}
+
+/// A node's stream: which machine, and which of its streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stream {
+    pub(crate) machine: usize,
+    pub(crate) number: u64,
+}
+
+/// Something reaches a server from a node, or is due there.
+#[derive(Debug)]
+pub(crate) enum ServerEvent {
+    /// Does the store answer?
+    Probe,
+    /// The first message of a stream.
+    Hello { stream: Stream },
+    /// A renewal of a node's lease.
+    Renew { stream: Stream, sequence: u64 },
+    /// A report.
+    Report { stream: Stream, report: Box<Observed> },
+    /// Look which orders stand.
+    ReadOrders { stream: Stream },
+    /// The stream is found broken.
+    Gone { stream: Stream },
+    /// A node asks whether the store has lost its quorum.
+    Ask { machine: usize, agent: u64, round: u64 },
 }
 
 /// Something happens to a machine.
@@ -66,14 +109,8 @@ pub(crate) enum MachineEvent {
     StartAgent,
     /// A container's process ends, if it is still the same boot and not ended otherwise.
     SandboxEnds { alloc: AllocId, boot: u64 },
-    /// A report reaches a server.
-    ReportArrives { connection: u64, report: Box<Observed> },
-    /// The server that holds the stream looks which orders stand.
-    ReadOrders { connection: u64 },
-    /// The server that holds the stream renews the session.
-    KeepSession { connection: u64 },
-    /// The server noticed that the stream is gone.
-    EndSession { lease: i64 },
+    /// The shims look whether the deadline has passed.
+    Deadline { boot: u64 },
 }
 
 /// Something happens to an agent.
@@ -81,11 +118,19 @@ pub(crate) enum MachineEvent {
 pub(crate) enum AgentEvent {
     /// Open a stream.
     Connect,
+    /// A server took the node in.
+    Welcome { stream: u64, lease_ms: u64 },
+    /// A renewal was confirmed.
+    RenewAck { stream: u64, sequence: u64 },
+    /// The stream is found broken.
+    Broken { stream: u64 },
+    /// A server answered whether the store has lost its quorum.
+    Quorum { round: u64, server: usize, lost: bool },
     /// The orders that stand.
-    Orders { connection: u64, orders: Vec<Order> },
+    Orders { stream: u64, orders: Vec<Order> },
     /// A report was answered.
     Ack {
-        connection: u64,
+        stream: u64,
         alloc: AllocId,
         state: ObservedState,
         accepted: bool,
@@ -94,8 +139,8 @@ pub(crate) enum AgentEvent {
     Written { alloc: AllocId, entry: Box<Entry> },
     /// An entry of the journal is gone.
     EntryRemoved { alloc: AllocId },
-    /// The launcher starts the container.
-    Launch { alloc: AllocId },
+    /// The launcher starts the container, unless the deadline that stood when it was told so has passed.
+    Launch { alloc: AllocId, until_ms: u64 },
     /// Something was learned of an allocation.
     Told {
         alloc: AllocId,

@@ -2,8 +2,8 @@
 
 use model::record::Unknown;
 use model::{
-    Event, NodeFacts, NodeId, NodeRecord, PipelineName, Resources, RunDef, RunHeader, RunId, Shell, Source, StageDef,
-    StepDef, StepName, TeamName,
+    Event, NodeFacts, NodeId, NodeRecord, PipelineName, Resources, Retry, RetryOn, RunDef, RunHeader, RunId, Shell,
+    Source, StageDef, StepDef, StepName, TeamName,
 };
 use rand::Rng;
 use std::collections::BTreeMap;
@@ -112,7 +112,16 @@ fn step(ordinal: usize, rng: &mut impl Rng) -> StepDef {
         pids: 10,
         shm_bytes: 0,
         labels,
-        retry: model::Retry::default(),
-        idempotent: true,
+        retry: retry(rng),
+        idempotent: rng.random_bool(0.9),
+    }
+}
+
+fn retry(rng: &mut impl Rng) -> Retry {
+    let on = [RetryOn::Infra, RetryOn::Timeout, RetryOn::Exit(3)];
+    Retry {
+        max: rng.random_range(0..=4),
+        on: on.into_iter().filter(|_| rng.random_bool(0.6)).collect(),
+        backoff_ms: rng.random_range(0..10_000),
     }
 }

@@ -1,12 +1,15 @@
 //! The whole cluster and the loop over its events.
 
 use crate::agenda::Agenda;
+use crate::faults::ends_after;
 use crate::invariants::Watcher;
+use crate::leading::PREFIXES;
 use crate::machine::Machine;
 use crate::message::{Event, MachineEvent};
-use crate::replica::{PREFIXES, Replica};
+use crate::network::{Clock, Network};
+use crate::server::Server;
 use crate::workload::{self, Planned};
-use model::{AllocId, Observed, Request, RequestKind, key};
+use model::{AllocId, Observed, Request, RequestKind, RunId, key};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, VecDeque};
@@ -15,15 +18,15 @@ use store::{Expect, Revision, Txn, WatchEvent};
 
 /// The virtual clock begins here; any time after the request's waiting time does.
 const START_MS: u64 = 1_000_000;
-/// Faults happen for this long.
-const FAULTY_MS: u64 = 60_000;
+/// Faults happen for this long: several leases.
+const FAULTY_MS: u64 = 120_000;
 /// By then every run must have ended, counted from the healing: a session may have to expire and
-/// a hundred steps of up to 20 s may have to go through one slot.
+/// a hundred steps of up to 20 s may have to go through one slot, some of them several times.
 const PROGRESS_MS: u64 = 3_600_000;
 /// How often something breaks, on average.
 const FAULT_EVERY_MS: u64 = 2_500;
 /// The most lines of the history that a failure prints.
-const TRACE_MAX: usize = 60;
+const TRACE_MAX: usize = 80;
 
 /// What happened under a seed, so that tests can demand that something did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,9 +37,9 @@ pub struct Report {
     pub runs: usize,
     /// Containers that were started.
     pub launched: usize,
-    /// Times a replica won the election.
+    /// Times a server won the election.
     pub leaders: usize,
-    /// Times a replica learned from a refused commit that it does not lead.
+    /// Times a server learned from a refused commit that it does not lead.
     pub deposed: usize,
     /// Commits that the store refused because something had changed.
     pub refused: usize,
@@ -50,6 +53,20 @@ pub struct Report {
     pub readopted: usize,
     /// Reports that arrived when their attempt's end was in its step already.
     pub late_reports: usize,
+    /// Reports of attempts that did not stand any more: refused.
+    pub stale_reports: usize,
+    /// Streams that went from one server to another.
+    pub moved: usize,
+    /// Containers that the shims killed at their node's deadline.
+    pub killed_by_lease: usize,
+    /// Deadlines that were put off because every server had said that the quorum was lost.
+    pub quorum_extensions: usize,
+    /// Steps that were tried again: because their node was lost, was drained, or otherwise.
+    pub tried_again: [usize; 3],
+    /// Times the store lost its quorum.
+    pub outages: usize,
+    /// Cables that were pulled.
+    pub cuts: usize,
     /// Steps that ended well, failed, timed out, were cancelled, were skipped.
     pub ended: [usize; 5],
 }
@@ -59,13 +76,19 @@ pub(crate) struct World {
     pub(crate) agenda: Agenda<Event>,
     pub(crate) rng: StdRng,
     pub(crate) store: MemoryCore,
-    pub(crate) replicas: Vec<Replica>,
+    pub(crate) network: Network,
+    pub(crate) servers: Vec<Server>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) runs: Vec<Planned>,
     pub(crate) watcher: Watcher,
     /// The end that a node told for each allocation.
     pub(crate) truth: BTreeMap<AllocId, Observed>,
-    pub(crate) connections: u64,
+    /// How often a container was started for each step.
+    pub(crate) starts: BTreeMap<(RunId, usize), usize>,
+    /// Streams that agents have opened.
+    pub(crate) streams: u64,
+    /// Requests that were made; their ids are in order.
+    requests: u64,
     /// Things break.
     pub(crate) faulty: bool,
     pub(crate) report: Report,
@@ -74,7 +97,7 @@ pub(crate) struct World {
     trace: Option<VecDeque<String>>,
 }
 
-/// Lives through a seed: 60 s in which things break, then until every run has ended.
+/// Lives through a seed: two minutes in which things break, then until every run has ended.
 ///
 /// # Panics
 /// When an invariant does not hold. The history is lived through a second time then, and its last
@@ -106,18 +129,25 @@ fn live(mut world: World) -> Result<Report, (Box<World>, Panic)> {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
+        let clock = |rng: &mut StdRng| Clock::running_at(rng.random_range(990..=1_010));
         let machines = (0..rng.random_range(1..=4))
-            .map(|n| Machine::new(workload::node(n, &mut rng)))
+            .map(|n| Machine::new(workload::node(n, &mut rng), clock(&mut rng)))
+            .collect();
+        let servers = (0..rng.random_range(1..=3))
+            .map(|_| Server::new(clock(&mut rng)))
             .collect();
         Self {
             agenda: Agenda::starting_at(START_MS),
             store: MemoryCore::new(),
-            replicas: vec![Replica::default(), Replica::default()],
+            network: Network::default(),
+            servers,
             machines,
             runs: Vec::new(),
             watcher: Watcher::default(),
             truth: BTreeMap::new(),
-            connections: 0,
+            starts: BTreeMap::new(),
+            streams: 0,
+            requests: 0,
             faulty: true,
             report: Report::default(),
             seen: Revision(0),
@@ -129,12 +159,12 @@ impl World {
     /// How long a message takes.
     pub(crate) fn delay(&mut self) -> u64 {
         let slow = self.faulty && self.rng.random_bool(0.05);
-        self.rng.random_range(0..if slow { 2_000 } else { 30 })
+        self.rng.random_range(0..if slow { 4_000 } else { 30 })
     }
 
     fn plan_history(&mut self) {
-        for which in 0..self.replicas.len() {
-            self.agenda.after(0, Event::StartReplica { which });
+        for which in 0..self.servers.len() {
+            self.agenda.after(0, Event::StartServer { which });
         }
         for which in 0..self.machines.len() {
             let what = MachineEvent::StartAgent;
@@ -168,7 +198,10 @@ impl World {
             self.look();
             if self.agenda.now_ms() >= next_period {
                 next_period = self.agenda.now_ms() + Self::period_ms();
-                self.store.expire(self.agenda.now_ms());
+                // Without its quorum the store lets no lease run out.
+                if !self.network.store_down {
+                    self.store.expire(self.agenda.now_ms());
+                }
                 self.look_at_everything();
             }
             if !self.faulty && self.is_over() {
@@ -192,26 +225,38 @@ impl World {
         match event {
             Event::Trigger { run } => self.trigger(run),
             Event::Cancel { run } => self.cancel(run),
-            Event::Fault => self.break_something(),
-            Event::Heal => self.heal(),
-            Event::Replica { which, life, what } => self.on_replica(which, life, what),
-            Event::Commit {
-                which,
-                life,
-                leader,
-                verified,
-            } => self.commit(which, life, leader, verified),
-            Event::StartReplica { which } => {
-                if !self.replicas[which].up {
-                    self.start_replica(which);
+            Event::Fault => {
+                self.break_something();
+                let next = ends_after(&mut self.rng, FAULT_EVERY_MS * 2);
+                if self.faulty {
+                    self.agenda.after(next, Event::Fault);
                 }
             }
+            Event::Mend(mend) => self.mend(mend),
+            Event::Heal => self.heal(),
+            Event::Scheduler { which, view, what } => self.on_scheduler(which, view, what),
+            Event::Commit {
+                which,
+                view,
+                leader,
+                verified,
+            } => self.commit(which, view, leader, verified),
+            Event::StartServer { which } => {
+                if !self.servers[which].up {
+                    self.start_server(which);
+                }
+            }
+            Event::Server { which, life, what } => self.on_server(which, life, what),
             Event::Machine { which, what } => self.on_machine(which, what),
             Event::Agent { which, life, what } => self.on_agent(which, life, what),
         }
     }
 
     fn trigger(&mut self, run: usize) {
+        if self.network.store_down {
+            // Refused for now, and asked for again.
+            return self.agenda.after(1_000, Event::Trigger { run });
+        }
         let Planned { header, def } = self.runs[run].clone();
         self.watcher.triggered(&self.runs[run]);
         self.report.runs += 1;
@@ -227,46 +272,25 @@ impl World {
     }
 
     fn cancel(&mut self, run: usize) {
+        let run = self.runs[run].header.id.clone();
+        self.request(RequestKind::Cancel { run });
+    }
+
+    /// Somebody asks the leader for something; without a store nobody can.
+    pub(crate) fn request(&mut self, what: RequestKind) {
+        if self.network.store_down {
+            return;
+        }
         let now_ms = self.agenda.now_ms();
         let request = Request {
-            what: RequestKind::Cancel {
-                run: self.runs[run].header.id.clone(),
-            },
+            what,
             requested_by: "sim".to_owned(),
             created_ms: now_ms,
             request_id: String::new(),
         };
-        let key = key::request(&format!("q{}", self.report.events));
+        self.requests += 1;
+        let key = key::request(&format!("q{:08}", self.requests));
         self.store.commit(Txn::new().put(key, &request), now_ms).expect("legal");
-    }
-
-    fn break_something(&mut self) {
-        if !self.faulty {
-            return;
-        }
-        let which = self.rng.random_range(0..self.replicas.len());
-        let machine = self.rng.random_range(0..self.machines.len());
-        match self.rng.random_range(0..7) {
-            0 if self.replicas[which].up => self.crash_replica(which),
-            1 => {
-                let pause = self.rng.random_range(0..6_000);
-                self.replicas[which].paused_until_ms = self.agenda.now_ms() + pause;
-            }
-            2 | 3 if self.machines[machine].agent.is_some() => self.crash_agent(machine),
-            4 if self.machines[machine].agent.is_some() => self.reboot(machine),
-            5 => self.disconnect(machine),
-            6 => self.store.compact(self.store.revision()),
-            _ => {}
-        }
-        self.agenda
-            .after(self.rng.random_range(0..FAULT_EVERY_MS * 2), Event::Fault);
-    }
-
-    fn heal(&mut self) {
-        self.faulty = false;
-        for which in 0..self.replicas.len() {
-            self.replicas[which].paused_until_ms = 0;
-        }
     }
 
     /// Shows the changes since the last event to the invariants and to those who watch.
@@ -290,6 +314,7 @@ impl World {
         for changes in revisions.values() {
             self.watcher.on_revision(changes);
             for change in changes {
+                self.count_again(change);
                 let node = change.key.strip_prefix(key::ALLOCS).and_then(|k| k.split('/').next());
                 let machine = self.machines.iter().position(|m| Some(m.record.id.as_str()) == node);
                 if let Some(which) = machine {
@@ -298,6 +323,19 @@ impl World {
             }
         }
         self.announce(&changed);
+    }
+
+    fn count_again(&mut self, change: &store::Change) {
+        let Some(key::RunKey::Step(..)) = key::parse_run(&change.key) else {
+            return;
+        };
+        let record = change.value.as_deref().map(model::decode::<model::StepRecord>);
+        let Some(Ok(record)) = record else { return };
+        if let (model::StepStatus::Queued, Some(last)) = (record.status, record.earlier.last()) {
+            let lost = matches!(last.outcome, Some(model::Outcome::Lost { .. }));
+            let why = if !last.counts { 1 } else { usize::from(!lost) * 2 };
+            self.report.tried_again[why] += 1;
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -311,7 +349,7 @@ impl World {
             && self
                 .machines
                 .iter()
-                .all(|m| m.agent.as_ref().is_some_and(node_agent::Node::is_idle))
+                .all(|m| m.agent.as_ref().is_some_and(|a| a.node.is_idle()))
     }
 
     fn conclude(&mut self) {
@@ -339,20 +377,26 @@ impl World {
                 let status = self.watcher.record(&planned.header.id, step).map(|r| r.status);
                 if !status.is_some_and(model::StepStatus::is_terminal) {
                     left.push_str(&format!("\n{} step {step}: {status:?}", planned.header.id));
-                    for replica in &mut self.replicas {
-                        let why = replica.cluster.explain(&planned.header.id, step, 0);
+                    for server in &mut self.servers {
+                        let why = server.scheduler.cluster.explain(&planned.header.id, step, 0);
                         left.push_str(&format!("; {}", why.map(|w| w.sentence).unwrap_or_default()));
                     }
                 }
             }
         }
-        for prefix in [key::ALLOCS, key::OBSERVED, key::REQUESTS] {
+        for prefix in [
+            key::ALLOCS,
+            key::OBSERVED,
+            key::REQUESTS,
+            key::SESSIONS,
+            key::ELIGIBILITIES,
+        ] {
             for entry in self.store.range(prefix, None, 10).expect("legal").entries {
-                left.push_str(&format!("\n{}", entry.key));
+                left.push_str(&format!("\n{} {}", entry.key, String::from_utf8_lossy(&entry.value)));
             }
         }
         for machine in &self.machines {
-            let lives = machine.agent.iter().flat_map(|a| a.lives());
+            let lives = machine.agent.iter().flat_map(|a| a.node.lives());
             let lives: Vec<String> = lives.map(|l| format!("{} {}", l.alloc(), l.state_name())).collect();
             left.push_str(&format!("\n{}: {lives:?}", machine.record.id));
         }

@@ -1,0 +1,165 @@
+//! What breaks, for how long, and how everything is healed in the end.
+//!
+//! Not here: what the parts do about it.
+
+use crate::message::{Event, Mend};
+use crate::world::World;
+use model::{NodeRecord, RequestKind, SessionRecord, key};
+use rand::Rng;
+use rand::rngs::StdRng;
+
+/// The longest outage, pause or cut: longer than a lease and its grace.
+const LONGEST_MS: u64 = 40_000;
+
+/// A random time from now on.
+pub(crate) fn ends_after(rng: &mut StdRng, longest_ms: u64) -> u64 {
+    rng.random_range(0..longest_ms)
+}
+
+impl World {
+    /// Breaks one thing, or asks for something that operators ask for in bad times.
+    pub(crate) fn break_something(&mut self) {
+        if !self.faulty {
+            return;
+        }
+        let server = self.rng.random_range(0..self.servers.len());
+        let machine = self.rng.random_range(0..self.machines.len());
+        match self.rng.random_range(0..16) {
+            0 | 1 if self.servers[server].up => self.crash_server(server),
+            2 => self.pause_server(server),
+            3 | 4 if self.machines[machine].agent.is_some() => {
+                let down = ends_after(&mut self.rng, 10_000);
+                self.crash_agent(machine, down);
+            }
+            5 if self.machines[machine].agent.is_some() => self.lose_machine(machine),
+            6 => self.break_stream(machine, true),
+            7 => self.store.compact(self.store.revision()),
+            8 => self.pause_agent(machine),
+            9 | 10 => self.cut_machine(machine),
+            11 => self.cut_server(server),
+            12 => self.lose_quorum(),
+            13 => self.drain(machine),
+            14 => self.uncordon(machine),
+            15 => {
+                let node = self.machines[machine].record.id.clone();
+                self.request(RequestKind::Cordon { node });
+            }
+            _ => {}
+        }
+    }
+
+    fn pause_server(&mut self, server: usize) {
+        let pause = ends_after(&mut self.rng, 20_000);
+        self.servers[server].paused_until_ms = self.agenda.now_ms() + pause;
+        let nodes: Vec<usize> = self.servers[server].sessions.keys().copied().collect();
+        for machine in nodes {
+            // Agents give up a silent server.
+            if pause > 15_000 && self.streams_to(machine, server) {
+                self.break_stream(machine, false);
+            }
+        }
+    }
+
+    fn pause_agent(&mut self, machine: usize) {
+        let pause = ends_after(&mut self.rng, LONGEST_MS);
+        self.machines[machine].paused_until_ms = self.agenda.now_ms() + pause;
+        if pause > 15_000 {
+            self.break_stream(machine, false);
+        }
+    }
+
+    /// The machine loses its power; sometimes for long, and then an operator may say so.
+    fn lose_machine(&mut self, machine: usize) {
+        let long = self.rng.random_bool(0.5);
+        let down = ends_after(&mut self.rng, if long { 2 * LONGEST_MS } else { 10_000 });
+        let node = self.machines[machine].record.id.clone();
+        self.reboot(machine, down);
+        if !long || self.network.store_down || self.rng.random_bool(0.5) {
+            return;
+        }
+        // Refused by the API while the session is connected.
+        let session = self.store.get(&key::session(&node)).expect("legal");
+        let connected = session.is_some_and(|s| s.decode::<SessionRecord>().expect("a session").connected);
+        if let (Some(found), false) = (self.store.get(&key::node(&node)).expect("legal"), connected) {
+            let node_epoch = found.decode::<NodeRecord>().expect("a node").epoch;
+            self.request(RequestKind::ConfirmGone { node, node_epoch });
+        }
+    }
+
+    /// Pulls the cables to one server or to all.
+    fn cut_machine(&mut self, machine: usize) {
+        self.report.cuts += 1;
+        let all = self.rng.random_bool(0.5);
+        let one = self.rng.random_range(0..self.servers.len());
+        let lasts = ends_after(&mut self.rng, LONGEST_MS);
+        for server in 0..self.servers.len() {
+            if !all && server != one {
+                continue;
+            }
+            self.network.cut(machine, server);
+            if self.streams_to(machine, server) {
+                let at_once = self.rng.random_bool(0.3);
+                self.break_stream(machine, at_once);
+            }
+            self.agenda.after(lasts, Event::Mend(Mend::Link { machine, server }));
+        }
+    }
+
+    fn cut_server(&mut self, server: usize) {
+        self.report.cuts += 1;
+        self.network.cut_store(server);
+        let lasts = ends_after(&mut self.rng, LONGEST_MS);
+        self.agenda.after(lasts, Event::Mend(Mend::ServerToStore(server)));
+    }
+
+    fn lose_quorum(&mut self) {
+        if !self.network.store_down {
+            self.report.outages += 1;
+            self.network.store_down = true;
+            let lasts = ends_after(&mut self.rng, LONGEST_MS);
+            self.agenda.after(lasts, Event::Mend(Mend::Store));
+        }
+    }
+
+    fn drain(&mut self, machine: usize) {
+        let node = self.machines[machine].record.id.clone();
+        let soon = self.agenda.now_ms() + ends_after(&mut self.rng, 20_000);
+        let deadline_ms = self.rng.random_bool(0.8).then_some(soon);
+        self.request(RequestKind::Drain { node, deadline_ms });
+    }
+
+    fn uncordon(&mut self, machine: usize) {
+        let node = self.machines[machine].record.id.clone();
+        self.request(RequestKind::Uncordon { node });
+    }
+
+    pub(crate) fn mend(&mut self, mend: Mend) {
+        match mend {
+            Mend::Store => self.regain_quorum(),
+            Mend::ServerToStore(server) => self.network.mend_store(server),
+            Mend::Link { machine, server } => self.network.mend(machine, server),
+        }
+    }
+
+    /// The store's next leader gives every lease its whole time again.
+    fn regain_quorum(&mut self) {
+        if std::mem::take(&mut self.network.store_down) {
+            self.store.renew_all(self.agenda.now_ms());
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.faulty = false;
+        self.regain_quorum();
+        self.network.mend_all();
+        for server in &mut self.servers {
+            server.paused_until_ms = 0;
+        }
+        for machine in &mut self.machines {
+            machine.paused_until_ms = 0;
+        }
+        for machine in 0..self.machines.len() {
+            self.uncordon(machine);
+        }
+    }
+}
