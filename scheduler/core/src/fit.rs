@@ -267,19 +267,23 @@ impl FitIndex {
         index
     }
 
-    /// Notes where a node stands from now on.
+    /// Notes where a node stands from now on; answers what is put on its shelf.
     fn sit(&mut self, node: Position, seat: Seat) -> Entry {
         let weight = self.weight(&seat.room);
+        self.note(node, seat, weight);
+        Entry {
+            weight,
+            node,
+            room: seat.room,
+        }
+    }
+
+    fn note(&mut self, node: Position, seat: Seat, weight: u64) {
         let old = self.seats[node as usize].replace(Seated { seat, weight });
         let until = |seat: &Seat| seat.horizon.map(|h| h.until_ms);
         let known = old.and_then(|old| until(&old.seat));
         if let Some(until_ms) = until(&seat).filter(|until_ms| known != Some(*until_ms)) {
             self.due.push(Reverse((until_ms, node)));
-        }
-        Entry {
-            weight,
-            node,
-            room: seat.room,
         }
     }
 
@@ -295,12 +299,20 @@ impl FitIndex {
     /// Tells anew where a node stands; `None` takes it out. Positions that were not given to
     /// [`FitIndex::new`] are not there.
     pub fn set(&mut self, node: Position, seat: Option<Seat>) {
-        let Some(place) = self.seats.get(node as usize) else {
+        let Some(old) = self.seats.get(node as usize).copied() else {
             return;
         };
-        if let Some(old) = *place {
-            let shelf = old.seat.shelf();
-            let kind = &mut self.kinds[usize::from(old.seat.kind)];
+        let place = |seat: &Seat| (usize::from(seat.kind), seat.shelf());
+        if let (Some(old), Some(new)) = (&old, &seat)
+            && old.seat.room == new.room
+            && place(&old.seat) == place(new)
+        {
+            self.note(node, *new, old.weight);
+            return;
+        }
+        if let Some(old) = &old {
+            let (kind, shelf) = place(&old.seat);
+            let kind = &mut self.kinds[kind];
             kind.shelves[shelf].remove(old.weight, node);
             kind.filled &= !(u32::from(kind.shelves[shelf].is_empty()) << shelf);
         }
@@ -309,7 +321,7 @@ impl FitIndex {
             return;
         };
         let entry = self.sit(node, seat);
-        let (kind, shelf) = (usize::from(seat.kind), seat.shelf());
+        let (kind, shelf) = place(&seat);
         if self.kinds.len() <= kind {
             self.kinds.resize_with(kind + 1, Kind::default);
         }
