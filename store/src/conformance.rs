@@ -5,6 +5,7 @@
 //! [`signed_url_conformance_tests!`](crate::signed_url_conformance_tests) make one test of each case. A case
 //! panics with what it expected. Not here: what only some engines promise, e.g. what survives a crash.
 
+pub mod agreement;
 pub mod blobs;
 pub mod commits;
 pub mod compaction;
@@ -32,8 +33,8 @@ pub struct Fixture {
 }
 
 /// Makes one test of each case for an engine. Takes the path of a function that gives a new
-/// [`Fixture`], and of one whose past nobody else needs, if that is another one: some cases make
-/// the engine forget all of it. Both may give an `Option` of one.
+/// [`Fixture`], and of one that nobody else uses, if that is another one: some cases make the engine
+/// forget all of its past, or count its revisions. Both may give an `Option` of one.
 #[macro_export]
 macro_rules! conformance_tests {
     ($fresh:path) => {
@@ -65,6 +66,9 @@ macro_rules! conformance_tests {
             a_rewritten_key_leaves_its_lease, a_lease_that_is_not_there_is_revoked_quietly,
             times_to_live_are_bounded, revoking_and_putting_at_once_leaves_no_orphan,
             who_slept_through_its_lease_writes_nothing
+        }
+        $crate::conformance_tests! { @each $own_past; agreement:
+            it_answers_as_memory_does
         }
         $crate::conformance_tests! { @each $own_past; compaction:
             the_compacted_past_is_a_resync, a_removal_at_the_end_of_the_past_is_not_lost,
