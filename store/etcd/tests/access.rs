@@ -2,14 +2,19 @@
 //! addresses, other clusters, a full database.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
+use store::live::read_all;
 use store::live::{KEY_MAX, TXN_BYTES_MAX, TXN_OPS_MAX};
-use store::{Commit, Expect, Store, StoreError, Txn};
+use store::{Commit, Expect, Guard, Store, StoreError, Txn};
 use store_etcd::process::{Etcd, EtcdOptions, EtcdServerTls, installed};
 use store_etcd::{EtcdConfig, EtcdStore, EtcdTls};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::task::block_in_place;
 
 fn start(options: EtcdOptions) -> Option<Etcd> {
@@ -85,6 +90,44 @@ async fn nobody_there_names_every_endpoint_and_may_be_tried_again() {
         "{text}"
     );
     assert!(text.contains("refused"), "{text}");
+}
+
+/// Something that is not etcd: it answers with the same bytes to everyone, or with none at all.
+async fn stranger(says: &'static [u8]) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = connection.write_all(says).await;
+                // Takes what it is sent and never hangs up.
+                let _ = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await;
+            });
+        }
+    });
+    endpoint
+}
+
+#[tokio::test]
+async fn what_is_not_etcd_is_told_in_time() {
+    // HTTP/2: settings, then an answer without headers to the first call.
+    const NO_HEADERS: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x88";
+    for says in [
+        b"".as_slice(),
+        b"HTTP/1.1 200 OK\r\n\r\nhello",
+        &[0xff; 4096],
+        NO_HEADERS,
+    ] {
+        let endpoint = stranger(says).await;
+        let begun = Instant::now();
+        let text = refusal(plain(&endpoint)).await;
+        assert!(text.contains(&endpoint), "{text}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{says:?}: {:?}",
+            begun.elapsed()
+        );
+    }
 }
 
 #[test]
@@ -353,4 +396,52 @@ async fn the_largest_transactions_fit_into_etcd() {
     let answer = store.commit(refused).await;
     let found = matches!(&answer, Ok(Commit::Refused { found: Some(e), .. }) if e.key == key(0));
     assert!(found, "a refusal of large values fits into an answer: {answer:?}");
+}
+
+/// Another one takes the lead while a batch of many proposals is on its way: what was answered is what
+/// stands, and nothing stands that was proposed after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_loses_the_lead_in_the_middle_of_a_batch_knows_what_stands() {
+    const TXNS: usize = 1_000;
+    let Some(etcd) = start(EtcdOptions::default()) else {
+        return;
+    };
+    let store = EtcdStore::connect(EtcdConfig::plain(etcd.endpoints()))
+        .await
+        .expect("it connects");
+    let (mut whole, mut partly) = (0, 0);
+    for round in 0..40u64 {
+        let Ok(Commit::Applied(led)) = store.commit(put("leader", "me")).await else {
+            panic!("it stands")
+        };
+        let outer = vec![Guard {
+            key: "leader".to_owned(),
+            expect: Expect::Revision(led),
+        }];
+        let key = |n: usize| format!("k/{round}/{n:04}");
+        let batch = store.commit_batch(outer, (0..TXNS).map(|n| put(&key(n), "1")).collect());
+        let taken = async {
+            // At another moment of the batch in each round.
+            tokio::time::sleep(Duration::from_millis(round)).await;
+            store.commit(put("leader", "another")).await
+        };
+        let (commits, taken) = tokio::join!(batch, taken);
+        let (commits, Ok(Commit::Applied(taken))) = (commits.expect("it stands"), taken) else {
+            panic!("it stands")
+        };
+        let (standing, _) = read_all(&store, &format!("k/{round}/")).await.expect("it stands");
+        let standing: BTreeSet<String> = standing.into_iter().map(|e| e.key).collect();
+        for (n, commit) in commits.iter().enumerate() {
+            match commit {
+                Commit::Applied(at) => assert!(*at < taken && standing.contains(&key(n)), "{n}: {commit:?}"),
+                Commit::Refused { guard, .. } => assert!(guard.key == "leader" && !standing.contains(&key(n))),
+            }
+        }
+        match standing.len() {
+            TXNS => whole += 1,
+            1.. => partly += 1,
+            0 => {}
+        }
+    }
+    assert!(whole + partly > 0 && whole < 40, "{whole} whole, {partly} in part");
 }
