@@ -17,6 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use pki::Peer;
+use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,8 +108,7 @@ impl Api {
             // A caller of the first moment would hear that its token is not known.
             server.view.wait_until_current(FIRST_PICTURE).await;
             let tls = server.deps.membership.as_ref().map(|m| m.tls().clone());
-            accept(&listener, port, Doors::new(tls), stop.clone()).await;
-            drop(listener);
+            accept(listener, port, Doors::new(tls), stop.clone()).await;
         };
         let broken = watch_over(&mut loops, &stop);
         // A loop that breaks stops the server in the same order as a signal does.
@@ -214,15 +214,21 @@ impl Port {
     }
 }
 
-/// Takes connections until `stop`, then waits for the open ones, at most [`GRACE`].
-pub(crate) async fn accept(listener: &TcpListener, port: Port, doors: Doors, stop: CancellationToken) {
+/// Takes connections until `stop`, lets go of the listener (which closes the port if it is given
+/// and not lent), then waits for the open connections, at most [`GRACE`].
+pub(crate) async fn accept(
+    listener: impl Borrow<TcpListener> + Send + Sync,
+    port: Port,
+    doors: Doors,
+    stop: CancellationToken,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept_one(listener, &room) => accepted,
+            accepted = accept_one(listener.borrow(), &room) => accepted,
             Some(_ended) = connections.join_next() => continue,
         };
         let (stream, permit) = accepted;
@@ -236,6 +242,7 @@ pub(crate) async fn accept(listener: &TcpListener, port: Port, doors: Doors, sto
             drop(permit);
         });
     }
+    drop(listener);
     let _in_time = tokio::time::timeout(GRACE, graceful.shutdown()).await;
     connections.shutdown().await;
 }

@@ -27,6 +27,8 @@ use wire::v1::fleet_service_client::FleetServiceClient;
 use wire::v1::server_message::Message as FromServer;
 use wire::v1::{self, AgentMessage, ServerMessage};
 
+pub(crate) use super::report::tests::observed;
+
 /// How long anything that must happen may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -45,7 +47,7 @@ pub(crate) fn alloc_id(step: usize, counter: u32) -> AllocId {
     AllocId::for_step(&run_id(), step, Fence { epoch: 1, counter })
 }
 
-fn step_def(name: &str) -> StepDef {
+pub(crate) fn step_def(name: &str) -> StepDef {
     StepDef {
         name: name.parse().unwrap(),
         title: None,

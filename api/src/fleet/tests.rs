@@ -25,11 +25,15 @@ struct World {
 
 impl World {
     async fn over(store: Arc<dyn Store>) -> Self {
+        Self::with(store, LEASE).await
+    }
+
+    async fn with(store: Arc<dyn Store>, lease: Duration) -> Self {
         let folder = TempDir::new().unwrap();
         make_run(store.as_ref(), &["unit", "lint"]).await;
         let blobs = Arc::new(FolderBlobs::open(folder.path().join("blobs")).unwrap());
         Self {
-            port: Port::open("s1", store, blobs, LEASE).await,
+            port: Port::open("s1", store, blobs, lease).await,
             folder,
         }
     }
@@ -547,7 +551,8 @@ const CROWD: u32 = 500;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_reports_of_many_nodes_are_filed_in_few_batches_and_without_reading() {
     let store = Flaky::slow(Duration::from_millis(4));
-    let world = World::over(store.clone()).await;
+    // Nobody renews while the crowd comes in.
+    let world = World::with(store.clone(), Duration::from_secs(600)).await;
     let nodes: Vec<String> = (0..CROWD).map(|i| format!("n{i}")).collect();
     for (i, name) in (1..).zip(&nodes) {
         let order = model::Allocation {

@@ -13,7 +13,7 @@ use model::record::Unknown;
 use model::{StepRecord, StepStatus, key};
 use std::sync::Arc;
 use store::memory::MemoryStore;
-use store::{FolderBlobs, SqliteHistory, Store, Txn};
+use store::{FolderBlobs, Store, Txn};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;

@@ -309,6 +309,7 @@ struct World {
     hub: LogHub,
     feeds: Feeds,
     definitions: Definitions,
+    archives: crate::archive::Archives,
     stop: CancellationToken,
     _folder: TempDir,
 }
@@ -318,8 +319,12 @@ impl World {
         let folder = TempDir::new().unwrap();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         make_run(store.as_ref(), &["unit", "lint"]).await;
+        let blobs = FlakyBlobs::open(&folder.path().join("blobs"));
+        let history = Arc::new(store::SqliteHistory::open(folder.path().join("history")).unwrap());
+        let view = crate::view::View::new(crate::metrics::Metrics::new());
         Self {
-            hub: hub(FlakyBlobs::open(folder.path())),
+            archives: crate::archive::Archives::new(view, history, blobs.clone()),
+            hub: hub(blobs),
             store,
             feeds: Feeds::default(),
             definitions: Definitions::default(),
@@ -331,7 +336,7 @@ impl World {
     async fn tail(&self, scope: Scope, live: bool) -> Stream {
         let follow = self
             .feeds
-            .follow(&self.store, &self.definitions, &run_id())
+            .follow(&self.store, &self.definitions, &self.archives, &run_id())
             .await
             .unwrap();
         let tail = Tail::new(self.hub.clone(), follow, scope, live, self.stop.clone());
@@ -556,7 +561,7 @@ async fn a_download_of_a_run_has_every_step_under_its_name() {
     place(world.store.as_ref(), &allocation(0, 1)).await;
     node.ship(&world.hub, 4).await;
     fold(world.store.as_ref(), 0, 1, 6).await;
-    let picture = feed::picture(world.store.as_ref(), &world.definitions, &run_id())
+    let picture = feed::picture(world.store.as_ref(), &world.definitions, &world.archives, &run_id())
         .await
         .unwrap();
     let parts = parts_of(&Arc::new(picture));

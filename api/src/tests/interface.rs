@@ -74,11 +74,17 @@ fn filled(template: &str) -> String {
     template.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
+/// Routes that only our own programs ask: another server, an agent with a signed address.
+const BETWEEN_OURSELVES: [&str; 2] = ["/api/v1/relay/logs/{alloc}", "/blobs/{*name}"];
+
 /// The templates of the router itself, out of its debug form: the only way it tells them.
 fn router_templates(stage: &Stage) -> BTreeSet<String> {
     let text = format!("{:?}", stage.router);
     let quoted = text.split('"').skip(1).step_by(2);
-    let own = |t: &&str| t.starts_with('/') && !matches!(*t, "/" | "/{*__private__axum_fallback}");
+    let own = |t: &&str| {
+        let named = !matches!(*t, "/" | "/{*__private__axum_fallback}") && !BETWEEN_OURSELVES.contains(t);
+        t.starts_with('/') && named
+    };
     quoted.filter(own).map(str::to_owned).collect()
 }
 

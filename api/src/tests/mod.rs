@@ -10,5 +10,6 @@ mod pipelines;
 mod push;
 mod runs;
 mod served;
+mod several;
 mod stage;
 mod view;
