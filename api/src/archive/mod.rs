@@ -12,8 +12,6 @@ mod reading;
 mod storing;
 mod sweep;
 
-#[cfg(test)]
-mod tests;
 
 pub use api_core::archive::Times as ArchiveTimes;
 pub use reading::{Archive, ArchiveError, Archives};

@@ -1,6 +1,7 @@
 //! The interface as its callers see it: an in-process router over the store in memory and real git
 //! repositories, with a stand-in for the leader that writes step records.
 
+mod archive;
 mod auth;
 mod events;
 mod intake;
