@@ -43,6 +43,9 @@ enum Command {
     /// Make a cluster, check a machine, look after certificates; needs no server
     #[command(subcommand)]
     Admin(admin::AdminCommand),
+    /// Capacity benchmarks; need no server
+    #[command(subcommand)]
+    Bench(bench::BenchArguments),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -78,6 +81,10 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             Command::Server(role) => server::run_role(role).await.map(|()| 0),
             Command::Agent(role) => agent::run_role(role).await.map(|()| 0),
             Command::Admin(command) => admin::execute(command, arguments.global.output).await,
+            Command::Bench(arguments) => match bench::run(arguments).await {
+                Ok(()) => Ok(0),
+                Err(cause) => Err(Failure::Internal(cause.to_string())),
+            },
             Command::Client(command) => Ok(client::execute(command, arguments.global).await),
         }
     });

@@ -505,11 +505,9 @@ async fn verbs_of_later_releases_are_refused_by_name() {
         (&["retry", "x", "--all"][..], "`buildflow retry`"),
         (&["secret", "set", "a"], "`buildflow secret`"),
         (&["dead-letter", "list"], "`buildflow dead-letter`"),
-        (&["node", "drain", "n1", "--deadline", "45m"], "`buildflow node drain`"),
         (&["pipeline", "doctor", "a/b"], "`buildflow pipeline doctor`"),
         (&["run", "--local"], "`buildflow run --local`"),
         (&["run", "--input", "a=b"], "`--input`"),
-        (&["admin", "--help"], "`buildflow admin`"),
         (&["bench"], "`buildflow bench`"),
     ] {
         let ran = buildflow_at("http://127.0.0.1:9", line).await;
@@ -625,8 +623,16 @@ fn settings_come_from_argument_environment_file_and_default_in_this_order() {
         "http://argument:1"
     );
 
+    let several = read(Some("http://a:1, https://b:2/,"), &[]).expect("legal");
+    assert_eq!(several.addrs, ["http://a:1", "https://b:2"]);
+    let no_ca = read(None, &[("BUILDFLOW_CA", "/no/such.pem")]).expect_err("no such file");
+    assert!(
+        no_ca.to_string().contains("BUILDFLOW_CA") && no_ca.to_string().contains("/no/such.pem"),
+        "{no_ca}"
+    );
+
     for (text, words) in [
-        ("adr = 1", "keys are: addr, token, token_file"),
+        ("adr = 1", "keys are: addr, token, token_file, ca"),
         ("addr = ", "line 1"),
         ("token_file = \"/no/such\"", "/no/such"),
     ] {

@@ -6,6 +6,7 @@ mod cluster;
 mod crashes;
 mod dev;
 mod image;
+mod joining;
 mod leftovers;
 mod main_path;
 mod refusals;

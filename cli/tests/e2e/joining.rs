@@ -1,0 +1,470 @@
+//! A cluster with certificates on this machine: its server, machines that join, and all that is
+//! refused. Certificates of nodes go for half a minute here.
+
+use crate::cluster::free_port;
+use pki::{Authority, Certificate, ClusterId};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a node's certificate goes in these tests.
+const NODE_CERTIFICATE: &str = "30s";
+
+fn buildflow() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_buildflow"));
+    command.stdin(Stdio::null());
+    for name in [
+        "BUILDFLOW_ADDR",
+        "BUILDFLOW_TOKEN",
+        "BUILDFLOW_CA",
+        "BUILDFLOW_JOIN_TOKEN",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn said(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A process that a failed test does not leave behind.
+struct Process(Child);
+
+impl Process {
+    fn start(role: &str, config: &Path, output: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(output).expect("output");
+        let child = buildflow()
+            .args([role, "--config"])
+            .arg(config)
+            .stdout(file.try_clone().expect("output"))
+            .stderr(file)
+            .spawn()
+            .expect("started");
+        Self(child)
+    }
+
+    fn stop(mut self) {
+        self.terminate();
+        let end = Instant::now() + PATIENCE;
+        while self.0.try_wait().expect("waited").is_none() {
+            assert!(Instant::now() < end, "it does not end after SIGTERM");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn terminate(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).expect("a pid"));
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.terminate();
+            let end = Instant::now() + Duration::from_secs(20);
+            while Instant::now() < end && matches!(self.0.try_wait(), Ok(None)) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// A cluster of one server, as `admin init` makes it.
+struct Secure {
+    folder: tempfile::TempDir,
+    port: u16,
+    _server: Process,
+}
+
+impl Secure {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("buildflow-join-")
+            .tempdir()
+            .expect("folder");
+        let port = free_port();
+        init(&folder.path().join("made"), port);
+        let config = folder.path().join("made/s1/server.yml");
+        let text = fs::read_to_string(&config).expect("written by init");
+        let data = format!("data: {}/server-data", folder.path().display());
+        let text = text
+            .replace("data: /var/lib/buildflow/server", &data)
+            .replace("0.0.0.0", "127.0.0.1");
+        let more = format!("node_certificate: {NODE_CERTIFICATE}\nnode_lease: 5s\nnode_grace: 1s\n");
+        fs::write(&config, text + &more).expect("written");
+        let server = Process::start("server", &config, &folder.path().join("server.txt"));
+        let secure = Self {
+            folder,
+            port,
+            _server: server,
+        };
+        until("the server is ready", || {
+            let listed = secure.client(&["node", "list"]);
+            if !listed.status.success() {
+                eprint!("{}", said(&listed));
+            }
+            listed.status.success().then_some(())
+        });
+        secure
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn address(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    fn client_believing(&self, ca: &Path, arguments: &[&str]) -> Output {
+        let token = fs::read_to_string(self.path("made/s1/admin-token")).expect("made");
+        let mut command = buildflow();
+        command
+            .args(arguments)
+            .env("BUILDFLOW_ADDR", self.address())
+            .env("BUILDFLOW_TOKEN", token.trim())
+            .env("BUILDFLOW_CA", ca);
+        command.output().expect("ran")
+    }
+
+    fn client(&self, arguments: &[&str]) -> Output {
+        self.client_believing(&self.path("made/authority.pem"), arguments)
+    }
+
+    fn token(&self, arguments: &[&str]) -> String {
+        let line = [&["node", "join-token", "create", "--output", "json"], arguments].concat();
+        let output = self.client(&line);
+        assert!(output.status.success(), "{}", said(&output));
+        let made: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        made["token"].as_str().expect("a token").to_owned()
+    }
+
+    fn join(&self, token: &str, name: &str) -> Output {
+        buildflow()
+            .args([
+                "node",
+                "join",
+                "--token",
+                token,
+                "--server",
+                &self.address(),
+                "--name",
+                name,
+            ])
+            .arg("--dir")
+            .arg(self.path(name))
+            .arg("--data")
+            .arg(self.path(&format!("{name}-data")))
+            .output()
+            .expect("ran")
+    }
+
+    fn agent(&self, name: &str) -> Process {
+        let config = self.path(name).join("agent.yml");
+        Process::start("agent", &config, &self.path(&format!("{name}.txt")))
+    }
+
+    fn agent_said(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&format!("{name}.txt"))).unwrap_or_default()
+    }
+
+    fn certificate(&self, name: &str) -> Certificate {
+        let text = fs::read_to_string(self.path(name).join("node.pem")).expect("joined");
+        Certificate::from_pem(&text).expect("a certificate")
+    }
+
+    fn node(&self, name: &str) -> Option<Value> {
+        let shown = self.client(&["node", "list", "--output", "json"]);
+        let list: Value = serde_json::from_slice(&shown.stdout).ok()?;
+        list["nodes"].as_array()?.iter().find(|n| n["name"] == name).cloned()
+    }
+
+    fn is_connected(&self, name: &str) -> bool {
+        self.node(name).is_some_and(|n| n["connected"] == true)
+    }
+
+    fn wait_connected(&self, name: &str) {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_connected(name) {
+            assert!(
+                Instant::now() < end,
+                "{name} does not connect:\n{}",
+                self.agent_said(name)
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+fn init(dir: &Path, port: u16) {
+    let output = buildflow()
+        .args(["admin", "init", "--server", &format!("s1=127.0.0.1:{port}"), "--dir"])
+        .arg(dir)
+        .output()
+        .expect("ran");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+fn expect_refused(output: &Output, code: i32, words: &str) {
+    assert_eq!(output.status.code(), Some(code), "{}", said(output));
+    assert!(said(output).contains(words), "{words}: {}", said(output));
+}
+
+#[test]
+fn a_machine_joins_only_with_a_good_token_of_this_cluster() {
+    let secure = Secure::start();
+    let other = secure.path("other");
+    init(&other, 1);
+
+    let stranger = secure.client_believing(&other.join("authority.pem"), &["node", "list"]);
+    expect_refused(&stranger, 5, "belongs to the cluster");
+    let nobody = buildflow()
+        .args(["node", "list", "--addr", &secure.address()])
+        .output()
+        .expect("ran");
+    expect_refused(&nobody, 5, "set BUILDFLOW_CA");
+
+    let once = secure.token(&["--uses", "1"]);
+    let (secret, pin) = once.split_once('.').expect("two parts");
+    let others_pin = Certificate::from_pem(&fs::read_to_string(other.join("authority.pem")).expect("made"));
+    let astray = format!("{secret}.{}", others_pin.expect("an authority").fingerprint);
+    expect_refused(
+        &secure.join(&astray, "astray"),
+        2,
+        "the server shows no authority with the fingerprint",
+    );
+    let unknown = format!("bfj_{}.{pin}", "0".repeat(64));
+    expect_refused(&secure.join(&unknown, "unknown"), 6, "the join token is not known");
+    expect_refused(&secure.join("bfj_x", "broken"), 2, "join token: it must look like");
+
+    let joined = secure.join(&once, "first");
+    assert!(joined.status.success(), "{}", said(&joined));
+    expect_refused(&secure.join(&once, "second"), 6, "the join token is used up");
+    expect_refused(&secure.join(&once, "first"), 2, "--force joins anew");
+
+    let short = secure.token(&["--expires-in", "1s"]);
+    let late = until("the token has ended", || {
+        let output = secure.join(&short, "late");
+        let _ = fs::remove_dir_all(secure.path("late"));
+        (!output.status.success()).then_some(output)
+    });
+    expect_refused(&late, 6, "the join token has ended at");
+
+    let revoked = secure.token(&["--name", "lost"]);
+    let list: Value = serde_json::from_slice(
+        &secure
+            .client(&["node", "join-token", "list", "--output", "json"])
+            .stdout,
+    )
+    .expect("JSON");
+    let tokens = list["join_tokens"].as_array().expect("a list");
+    let lost = tokens.iter().find(|t| t["name"] == "lost").expect("listed");
+    assert!(!list.to_string().contains(secret), "the list shows no secrets");
+    let done = secure.client(&["node", "join-token", "revoke", lost["id"].as_str().expect("an id")]);
+    assert!(done.status.success(), "{}", said(&done));
+    expect_refused(&secure.join(&revoked, "lost"), 6, "the join token is not known");
+}
+
+#[test]
+fn plain_http_hears_that_the_port_speaks_tls() {
+    let secure = Secure::start();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", secure.port)).expect("connected");
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        .expect("sent");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    assert!(
+        answer.starts_with("HTTP/1.1 400 ") && answer.contains("https://"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_node_renews_its_certificate_and_a_removed_one_stays_out() {
+    if !crate::can_run("a_node_renews_its_certificate_and_a_removed_one_stays_out") {
+        return;
+    }
+    let secure = Secure::start();
+    let token = secure.token(&[]);
+    for name in ["fresh", "stale"] {
+        let joined = secure.join(&token, name);
+        assert!(joined.status.success(), "{}", said(&joined));
+    }
+    let first = secure.certificate("fresh");
+    let agent = secure.agent("fresh");
+    secure.wait_connected("fresh");
+    until("the certificate is renewed", || {
+        (secure.certificate("fresh").fingerprint != first.fingerprint).then_some(())
+    });
+    assert_eq!(secure.certificate("fresh").name, first.name, "it stays the same node");
+    until("the first certificate has ended", || {
+        (pki::now_s() > first.not_after_s).then_some(())
+    });
+    secure.wait_connected("fresh");
+
+    until("the certificate that nobody renews has ended", || {
+        (pki::now_s() > secure.certificate("stale").not_after_s).then_some(())
+    });
+    let stale = secure.agent("stale");
+    until("the agent is told why it is refused", || {
+        secure.agent_said("stale").contains("ended at").then_some(())
+    });
+    assert!(!secure.is_connected("stale"));
+    stale.stop();
+
+    agent.stop();
+    let removed = secure.client(&["node", "remove", "fresh", "--confirm-gone"]);
+    assert!(removed.status.success(), "{}", said(&removed));
+    let back = secure.agent("fresh");
+    until("the removed node is told so", || {
+        secure
+            .agent_said("fresh")
+            .contains("was removed from this cluster")
+            .then_some(())
+    });
+    assert!(!secure.is_connected("fresh"));
+    back.stop();
+}
+
+#[test]
+fn a_server_takes_over_a_rotated_certificate_without_a_restart() {
+    let secure = Secure::start();
+    let rotated = buildflow()
+        .args(["admin", "certs", "rotate", "--dir"])
+        .arg(secure.path("made"))
+        .output()
+        .expect("ran");
+    assert!(rotated.status.success(), "{}", said(&rotated));
+    let text = fs::read_to_string(secure.path("made/s1/server.pem")).expect("made");
+    let wanted = Certificate::from_pem(&text).expect("a certificate").fingerprint;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime");
+    let trust = pki::Trust::read(&secure.path("made/authority.pem")).expect("made");
+    let address = secure.address().parse().expect("an address");
+    until("the new certificate is shown", || {
+        let client = pki::Client::new(trust.clone(), None).expect("a client");
+        let stream = runtime.block_on(client.connect(&address)).ok()?;
+        let shown = stream.get_ref().1.peer_certificates()?.first()?.clone();
+        let shown = Certificate::from_der(&shown).ok()?;
+        (shown.fingerprint == wanted).then_some(())
+    });
+    let shown = buildflow()
+        .args(["admin", "certs", "show", "--dir"])
+        .arg(secure.path("made"))
+        .output()
+        .expect("ran");
+    let text = said(&shown);
+    assert!(
+        text.contains("authority") && text.contains("server") && text.contains("DAYS LEFT"),
+        "{text}"
+    );
+}
+
+/// The rotation of an authority, step by step, on the folder alone.
+#[test]
+fn an_authority_is_rotated_in_three_steps() {
+    let folder = tempfile::tempdir().expect("folder");
+    let dir = folder.path().join("made");
+    init(&dir, 1);
+    let again = buildflow()
+        .args(["admin", "init", "--server", "s1=127.0.0.1", "--dir"])
+        .arg(&dir)
+        .output()
+        .expect("ran");
+    expect_refused(&again, 2, "nothing is overwritten");
+    let step = |step: &str| {
+        let output = buildflow()
+            .args(["admin", "certs", "rotate", "--authority", step, "--dir"])
+            .arg(&dir)
+            .output();
+        output.expect("ran")
+    };
+    let authorities = || {
+        let trust = pki::Trust::read(&dir.join("s1/authority.pem")).expect("made");
+        let all: Vec<String> = trust.authorities().map(|a| a.fingerprint.clone()).collect();
+        all
+    };
+    let checked = || {
+        let output = buildflow()
+            .args(["server", "--check-config", "--config"])
+            .arg(dir.join("s1/server.yml"))
+            .output()
+            .expect("ran");
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    let old = authorities();
+    expect_refused(&step("switch"), 2, "no rotation has begun");
+    expect_refused(&step("finish"), 2, "nothing to finish");
+    for (name, count) in [("begin", 2), ("switch", 2), ("finish", 1)] {
+        let output = step(name);
+        assert!(output.status.success(), "{name}: {}", said(&output));
+        assert_eq!(authorities().len(), count, "{name}");
+        checked();
+    }
+    assert_ne!(authorities(), old);
+    expect_refused(&step("finish"), 2, "nothing to finish");
+}
+
+/// A clock that is wrong is seen as certificates that begin in the future.
+#[test]
+fn certificates_that_do_not_fit_the_clock_are_named_before_a_role_starts() {
+    let folder = tempfile::tempdir().expect("folder");
+    let dir = folder.path().join("made");
+    init(&dir, 1);
+    let authority = Authority::read(&dir.join("authority.pem"), &dir.join("authority.key")).expect("made");
+    let other = Authority::create(&ClusterId::random().expect("random"), pki::now_s(), pki::SERVER_LIFE);
+    let (other, _) = other.expect("made");
+    let now = pki::now_s();
+    let cases = [
+        (&authority, now + 86_400, "one of the two clocks is wrong"),
+        (&authority, now - 2 * pki::SERVER_LIFE.as_secs(), "ended at"),
+        (&other, now, "belongs to the cluster"),
+    ];
+    for (issuer, at_s, words) in cases {
+        let identity = issuer.certify_server("s1", &["127.0.0.1".parse().expect("host")], at_s, pki::SERVER_LIFE);
+        identity
+            .expect("certified")
+            .write(&dir.join("s1/server.pem"))
+            .expect("written");
+        for arguments in [
+            &["server", "--check-config", "--config"][..],
+            &["admin", "check", "--config"],
+        ] {
+            let output = buildflow()
+                .args(arguments)
+                .arg(dir.join("s1/server.yml"))
+                .output()
+                .expect("ran");
+            assert!(
+                !output.status.success() && said(&output).contains(words),
+                "{words}: {}",
+                said(&output)
+            );
+        }
+    }
+}
