@@ -14,8 +14,11 @@ use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The program; Debian's `etcd-server` installs it.
+/// The program, unless [`PROGRAM_VARIABLE`] names another one; Debian's `etcd-server` installs it.
 const PROGRAM: &str = "/usr/bin/etcd";
+
+/// The environment variable that names another etcd, to try other versions.
+pub const PROGRAM_VARIABLE: &str = "BUILDFLOW_TEST_ETCD";
 
 /// Ties a process to its starter; Debian's `util-linux` has it.
 const TIE: &str = "/usr/bin/setpriv";
@@ -96,11 +99,19 @@ struct Process {
 /// True if etcd is installed; says loudly if not, so that a test that is skipped is seen.
 #[must_use]
 pub fn installed() -> bool {
-    let there = Path::new(PROGRAM).exists() && Path::new(TIE).exists();
+    let program = program();
+    let there = program.exists() && Path::new(TIE).exists();
     if !there {
-        eprintln!("SKIPPED: {PROGRAM} and {TIE} are needed; apt install etcd-server util-linux");
+        eprintln!(
+            "SKIPPED: {} and {TIE} are needed; apt install etcd-server util-linux",
+            program.display()
+        );
     }
     there
+}
+
+fn program() -> PathBuf {
+    std::env::var_os(PROGRAM_VARIABLE).map_or_else(|| PROGRAM.into(), PathBuf::from)
 }
 
 impl Etcd {
@@ -229,7 +240,7 @@ impl Etcd {
         let client_url = self.endpoint(member);
         let peer_url = format!("http://127.0.0.1:{}", own.peer_port);
         let mut command = Command::new(TIE);
-        command.args(["--pdeathsig", "KILL", "--", PROGRAM]);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program());
         command.args(["--name", &own.name, "--logger", "zap", "--log-level", "warn"]);
         command.arg("--data-dir").arg(self.folder.path().join(&own.name));
         command.args([
