@@ -409,8 +409,9 @@ impl Archiver {
     fn next(&mut self, now_ms: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.leads {
-            self.store_some(now_ms, &mut effects);
+            // A move makes room for what is stored next.
             self.move_some(&mut effects);
+            self.store_some(now_ms, &mut effects);
             self.tell_some(now_ms, &mut effects);
         }
         effects
