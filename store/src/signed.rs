@@ -281,8 +281,8 @@ mod tests {
         let later = NOW + HOUR;
         let other_key = OwnUrls::new([8; 32]);
         let twice = format!("{get}&expires=9");
-        let cases: Vec<(&str, &str, &str, Duration, Result<Right, Refused>)> = vec![
-            ("GET", "a", &get, NOW, Ok(Right::Get)),
+        let cases = [
+            ("GET", "a", get.as_str(), NOW, Ok(Right::Get)),
             ("HEAD", "a", &get, NOW, Ok(Right::Get)),
             ("PUT", "a", &put_query, NOW, Ok(put())),
             ("GET", "a", &get, later - Duration::from_millis(1), Ok(Right::Get)),

@@ -12,5 +12,6 @@ mod push;
 mod runs;
 mod served;
 mod several;
+mod signed;
 mod stage;
 mod view;
