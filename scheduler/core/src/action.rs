@@ -220,19 +220,7 @@ impl Action {
                 write,
                 alloc,
                 observed_revision,
-            } => {
-                let (alloc_key, observed_key) = (key::alloc(&alloc.node, &alloc.alloc), key::observed(&alloc.alloc));
-                let change = change
-                    .guard(write.key(), write.seen)
-                    .guard(alloc_key.clone(), alloc.seen)
-                    .guard(observed_key.clone(), Expect::Revision(*observed_revision))
-                    .put(write.key(), &write.record);
-                if write.ends_attempt() {
-                    change.delete(alloc_key).delete(observed_key)
-                } else {
-                    change
-                }
-            }
+            } => fold(change, write, alloc, *observed_revision),
             Self::Lose {
                 write,
                 alloc,
@@ -258,15 +246,9 @@ impl Action {
                 eligibility,
                 next,
             } => {
-                let (request, key) = (key::request(id), key::eligibility(node));
-                let change = change
-                    .guard(request.clone(), Expect::Revision(*seen))
-                    .guard(key.clone(), *eligibility)
-                    .delete(request);
-                match next {
-                    Some(next) => change.put(key, &**next),
-                    None => change.delete(key),
-                }
+                let request = key::request(id);
+                let change = change.guard(request.clone(), Expect::Revision(*seen)).delete(request);
+                attend(change, node, *eligibility, next.as_deref())
             }
             Self::Place {
                 write,
@@ -315,6 +297,29 @@ impl Action {
             Self::Clean { run, step, .. } => Some((run, *step)),
             Self::Attend { .. } | Self::DropRequest { .. } => None,
         }
+    }
+}
+
+fn fold(change: Change, write: &StepWrite, alloc: &SeenAlloc, observed: u64) -> Change {
+    let (alloc_key, observed_key) = (key::alloc(&alloc.node, &alloc.alloc), key::observed(&alloc.alloc));
+    let change = change
+        .guard(write.key(), write.seen)
+        .guard(alloc_key.clone(), alloc.seen)
+        .guard(observed_key.clone(), Expect::Revision(observed))
+        .put(write.key(), &write.record);
+    if write.ends_attempt() {
+        change.delete(alloc_key).delete(observed_key)
+    } else {
+        change
+    }
+}
+
+fn attend(change: Change, node: &NodeId, seen: Expect, next: Option<&Eligibility>) -> Change {
+    let key = key::eligibility(node);
+    let change = change.guard(key.clone(), seen);
+    match next {
+        Some(next) => change.put(key, next),
+        None => change.delete(key),
     }
 }
 

@@ -175,8 +175,11 @@ impl Cluster {
         let mut malformed = Vec::new();
         self.orders_read = 0;
         for (key, value, mod_revision) in orders {
-            malformed.extend(self.on_change(key, Some(value), mod_revision).err());
-            listed.insert(key.to_owned());
+            // A warm view knows nearly all of them: what it knows is not read again.
+            if !self.knows_order(key, mod_revision) {
+                malformed.extend(self.on_change(key, Some(value), mod_revision).err());
+            }
+            listed.insert(key);
         }
         let known = self
             .allocs
@@ -184,12 +187,18 @@ impl Cluster {
             .filter_map(|a| Some((a.slot.get()?, a.slot.revision())));
         let gone = known.filter(|(_, known_at)| *known_at <= revision);
         let gone: Vec<String> = gone.map(|(a, _)| key::alloc(&a.node, &a.id)).collect();
-        for key in gone.iter().filter(|key| !listed.contains(*key)) {
+        for key in gone.iter().filter(|key| !listed.contains(key.as_str())) {
             // One that is known from this very revision stands at it; its removal comes by the watch.
             malformed.extend(self.on_change(key, None, revision).err());
         }
         self.orders_read = revision;
         malformed
+    }
+
+    fn knows_order(&self, key: &str, revision: u64) -> bool {
+        let id = key.rsplit_once('/').and_then(|(_, id)| AllocId::new(id).ok());
+        let state = id.and_then(|id| self.allocs.get(&id));
+        state.is_some_and(|s| s.slot.revision() == revision && s.slot.get().is_some())
     }
 
     /// Whether the change was taken, and what is wrong with its record; `None` for a foreign key.

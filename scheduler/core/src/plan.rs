@@ -71,6 +71,17 @@ impl Cluster {
         true
     }
 
+    /// For one who does not lead: forgets which orders and reports have changed, as far as nothing
+    /// is to be done about them, so that who begins to lead does not look at all of them.
+    pub fn follow(&mut self, now_ms: u64) {
+        self.refresh_at(now_ms);
+        let changed = std::mem::take(&mut self.changed_allocs);
+        let open = changed
+            .into_iter()
+            .filter(|id| self.action_for_alloc(id, now_ms).is_some());
+        self.changed_allocs = open.collect();
+    }
+
     fn plan_reports(&mut self, plan: &mut Plan, now_ms: u64) {
         let changed = std::mem::take(&mut self.changed_allocs);
         let mut left = changed.into_iter();

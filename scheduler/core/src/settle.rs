@@ -53,10 +53,7 @@ impl Cluster {
             } => {
                 self.check_step(write)?;
                 self.check_alloc(alloc)?;
-                let report = self.reports.get(&alloc.alloc).map_or(Expect::Absent, Slot::expect);
-                if report != *observed {
-                    return Err(Refusal::ReportChanged(alloc.alloc.clone()));
-                }
+                self.check_same_report(&alloc.alloc, *observed)?;
                 self.check_lost(&alloc.node, node)
             }
             Action::End(write) => self.check_step(write),
@@ -65,10 +62,7 @@ impl Cluster {
                 seen,
                 eligibility,
             } => {
-                let slot = self.allocs.get(&alloc.id).map(|a| &a.slot);
-                let same = slot.is_some_and(|s| s.get().is_some() && s.revision() == *seen);
-                same.then_some(())
-                    .ok_or_else(|| Refusal::AllocChanged(alloc.id.clone()))?;
+                self.check_order(alloc, *seen)?;
                 self.check_eligibility(&alloc.node, eligibility.map(Expect::Revision))
             }
             Action::Attend {
@@ -102,17 +96,33 @@ impl Cluster {
                 observed,
                 ..
             } => {
-                let gone = matches!(self.runs.get(run), Some(Run::Gone(_)));
-                let now = (!gone).then(|| self.step_expect(run, *step));
-                if now != *step_seen {
-                    return Err(step_changed(run, *step));
-                }
+                self.check_cleaned(run, *step, *step_seen)?;
                 alloc.iter().try_for_each(|a| self.check_alloc(a))?;
                 observed
                     .iter()
                     .try_for_each(|(id, revision)| self.check_report(id, *revision))
             }
         }
+    }
+
+    fn check_cleaned(&self, run: &RunId, step: usize, seen: Option<Expect>) -> Result<(), Refusal> {
+        let gone = matches!(self.runs.get(run), Some(Run::Gone(_)));
+        let now = (!gone).then(|| self.step_expect(run, step));
+        (now == seen).then_some(()).ok_or_else(|| step_changed(run, step))
+    }
+
+    fn check_order(&self, alloc: &Allocation, seen: u64) -> Result<(), Refusal> {
+        let slot = self.allocs.get(&alloc.id).map(|a| &a.slot);
+        let same = slot.is_some_and(|s| s.get().is_some() && s.revision() == seen);
+        same.then_some(())
+            .ok_or_else(|| Refusal::AllocChanged(alloc.id.clone()))
+    }
+
+    fn check_same_report(&self, id: &AllocId, seen: Expect) -> Result<(), Refusal> {
+        let now = self.reports.get(id).map_or(Expect::Absent, Slot::expect);
+        (now == seen)
+            .then_some(())
+            .ok_or_else(|| Refusal::ReportChanged(id.clone()))
     }
 
     fn check_step(&self, write: &StepWrite) -> Result<(), Refusal> {

@@ -10,6 +10,9 @@ use scheduler::{Action, Cluster, Folded, Policy, fold};
 use std::collections::BTreeMap;
 use world::*;
 
+/// Half cores, memory, whether it needs arm, its needs, whether it may run twice.
+type StepDraft = (u64, u64, bool, Vec<Index>, bool);
+
 /// Something that happens to the world.
 #[derive(Debug, Clone)]
 enum Deed {
@@ -21,7 +24,7 @@ enum Deed {
     },
     AddRun {
         team: u8,
-        steps: Vec<(u64, u64, bool, Vec<Index>, bool)>,
+        steps: Vec<StepDraft>,
     },
     Connection {
         node: Index,
@@ -132,30 +135,7 @@ impl History {
                 self.nodes
                     .push(world.add_node(&name, room(cpu * 1_000, *memory), *slots, &[("arch", arch)]));
             }
-            Deed::AddRun { team, steps } => {
-                let id = format!("r{}", world.revision);
-                let made = steps
-                    .iter()
-                    .enumerate()
-                    .map(|(n, (cpu, memory, arm, needs, idempotent))| {
-                        let mut needs: Vec<usize> = needs.iter().filter(|_| n > 0).map(|i| i.index(n.max(1))).collect();
-                        needs.sort_unstable();
-                        needs.dedup();
-                        let mut step = step(&format!("s{n}"), &needs, ask(cpu * 500, *memory));
-                        step.idempotent = *idempotent;
-                        step.retry.on = vec![RetryOn::Infra, RetryOn::Timeout, RetryOn::Exit(75)];
-                        if *arm {
-                            labelled(step, &[("arch", "arm64")])
-                        } else {
-                            step
-                        }
-                    });
-                let made: Vec<_> = made.collect();
-                let count = made.len();
-                let created = world.revision;
-                self.runs
-                    .push((world.add_run_of(&format!("team{team}"), &id, created, made), count));
-            }
+            Deed::AddRun { team, steps } => self.add_run(*team, steps),
             Deed::Connection { node } => {
                 if let Some(id) = pick(&self.nodes, node) {
                     if world.keys.contains_key(&key::session(id)) {
@@ -204,6 +184,32 @@ impl History {
             Deed::PlanOnly => self.waiting.push(world.cluster.plan(world.now_ms)),
             Deed::Answer { refuse } => self.answer(*refuse),
         }
+    }
+
+    fn add_run(&mut self, team: u8, steps: &[StepDraft]) {
+        let world = &mut self.world;
+        let id = format!("r{}", world.revision);
+        let made = steps
+            .iter()
+            .enumerate()
+            .map(|(n, (cpu, memory, arm, needs, idempotent))| {
+                let mut needs: Vec<usize> = needs.iter().filter(|_| n > 0).map(|i| i.index(n.max(1))).collect();
+                needs.sort_unstable();
+                needs.dedup();
+                let mut step = step(&format!("s{n}"), &needs, ask(cpu * 500, *memory));
+                step.idempotent = *idempotent;
+                step.retry.on = vec![RetryOn::Infra, RetryOn::Timeout, RetryOn::Exit(75)];
+                if *arm {
+                    labelled(step, &[("arch", "arm64")])
+                } else {
+                    step
+                }
+            });
+        let made: Vec<_> = made.collect();
+        let count = made.len();
+        let created = world.revision;
+        self.runs
+            .push((world.add_run_of(&format!("team{team}"), &id, created, made), count));
     }
 
     fn archive(&mut self, run: &Index, header_first: bool) {

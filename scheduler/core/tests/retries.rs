@@ -77,6 +77,48 @@ fn what_is_covered_is_tried_again_and_nothing_else() {
     }
 }
 
+/// The attempt fails and is kept; answers its id and the pause until the next one.
+fn fails_and_waits(world: &mut World, run: &model::RunId, attempt: u32) -> (model::AllocId, u64) {
+    world.report(run, 0, ObservedState::Running, None);
+    world.settle();
+    let order = world.order(run, 0);
+    let fence = Fence {
+        epoch: 1,
+        counter: attempt,
+    };
+    assert_eq!((order.attempt, order.fence), (attempt, fence));
+    end(world, run, &Outcome::Exited { code: 75 });
+    let record = world.step(run, 0).expect("waits");
+    assert_eq!(
+        (record.status, record.alloc, record.node),
+        (StepStatus::Queued, None, None)
+    );
+    assert_eq!((record.outcome, record.log_bytes, record.phases.len()), (None, None, 0));
+    let kept = record.earlier.last().expect("kept");
+    assert_eq!(
+        (kept.attempt, &kept.alloc, kept.node.as_str()),
+        (attempt, &order.id, "n1")
+    );
+    assert_eq!((kept.counts, kept.log_bytes, kept.usage.cpu_ms), (true, Some(77), 6));
+    assert_eq!(
+        (kept.reason.as_str(), kept.times.started_ms),
+        ("ended with exit code 75", Some(1_500_000))
+    );
+    for gone in [key::alloc(&order.node, &order.id), key::observed(&order.id)] {
+        assert!(!world.keys.contains_key(&gone), "{gone} goes");
+    }
+    let pause = record.retry_at_ms.expect("a pause") - world.now_ms;
+    assert_eq!(world.cluster.next_wake_ms(world.now_ms), Some(pause));
+    let why = world.explain(run, 0);
+    assert_eq!((why.verdict, why.status), (Verdict::Pauses, StepStatus::Queued));
+    let said = format!(
+        "attempt {attempt} ended with exit code 75; attempt {} follows in ",
+        attempt + 1
+    );
+    assert!(why.sentence.starts_with(&said), "{why}");
+    (order.id, pause)
+}
+
 #[test]
 fn attempts_are_kept_and_pauses_grow() {
     let mut world = World::new();
@@ -91,56 +133,14 @@ fn attempts_are_kept_and_pauses_grow() {
     world.settle();
     let mut allocs = Vec::new();
     for (attempt, least) in [(1, 10_000), (2, 20_000)] {
-        world.report(&run, 0, ObservedState::Running, None);
-        world.settle();
-        let order = world.order(&run, 0);
-        assert_eq!(
-            (order.attempt, order.fence),
-            (
-                attempt,
-                Fence {
-                    epoch: 1,
-                    counter: attempt
-                }
-            )
-        );
-        allocs.push(order.id.clone());
-        end(&mut world, &run, &Outcome::Exited { code: 75 });
-        let record = world.step(&run, 0).expect("waits");
-        assert_eq!(
-            (record.status, record.alloc, record.node),
-            (StepStatus::Queued, None, None)
-        );
-        assert_eq!((record.outcome, record.log_bytes, record.phases.len()), (None, None, 0));
-        let kept = record.earlier.last().expect("kept");
-        assert_eq!(
-            (kept.attempt, &kept.alloc, kept.node.as_str()),
-            (attempt, &order.id, "n1")
-        );
-        assert_eq!((kept.counts, kept.log_bytes, kept.usage.cpu_ms), (true, Some(77), 6));
-        assert_eq!(kept.reason, "ended with exit code 75");
-        assert_eq!(kept.times.started_ms, Some(1_500_000));
-        assert!(
-            !world.keys.contains_key(&key::alloc(&order.node, &order.id)),
-            "the order goes"
-        );
-        assert!(!world.keys.contains_key(&key::observed(&order.id)), "the report goes");
-
-        let at = record.retry_at_ms.expect("a pause");
-        let pause = at - world.now_ms;
+        let (alloc, pause) = fails_and_waits(&mut world, &run, attempt);
+        allocs.push(alloc);
         assert!(
             (least - 5..=least + least / 2).contains(&pause),
             "{pause} after attempt {attempt}"
         );
-        assert_eq!(world.cluster.next_wake_ms(world.now_ms), Some(pause));
-        let why = world.explain(&run, 0);
-        assert_eq!((why.verdict, why.status), (Verdict::Pauses, StepStatus::Queued));
-        let next = attempt + 1;
-        assert!(why.sentence.starts_with(&format!(
-            "attempt {attempt} ended with exit code 75; attempt {next} follows in "
-        )));
         assert_eq!(world.status(&run, 1), Some(StepStatus::Pending), "it has not ended");
-
+        let at = world.now_ms + pause;
         // A new leader knows it from the store.
         world.take_over();
         world.pass(pause - 3);

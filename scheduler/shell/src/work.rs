@@ -184,8 +184,10 @@ impl Work {
 
     /// Everything that can be done now, if we lead.
     async fn act(&mut self, feed: &mut Feed) -> Result<(), Interrupted> {
-        self.cluster.refresh();
         self.cluster.tick(self.clocks.steady_ms());
+        if self.told.standing.borrow().is_none() {
+            self.cluster.follow(self.clocks.wall_ms());
+        }
         let mut fruitless = 0;
         while !self.told.shutdown.is_cancelled() && fruitless < FRUITLESS_MAX {
             let standing = *self.told.standing.borrow_and_update();
