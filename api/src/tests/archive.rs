@@ -345,10 +345,18 @@ async fn a_run_leaves_the_live_store_and_is_shown_as_before() {
         (&json!("failed"), &json!(1))
     );
     assert!(asked.elapsed() < crate::limit::RUN_WAIT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_past_of_a_deleted_pipeline_stays() {
+    let yard = Yard::new().await;
+    let _repository = yard.stage.pipeline("web", FILE).await;
+    let run = yard.ended("01jda", 1, 1).await;
+    yard.lead().await;
+    yard.until_in_history(1).await;
     for missing in ["/api/v1/runs/01jdnothere", "/api/v1/pipelines/default/web/runs/2"] {
         yard.stage.get(missing).await.problem(404, "not-found");
     }
-    // The pipeline goes, its past stays.
     let delete = Stage::request("DELETE", "/api/v1/pipelines/default/web").body(axum::body::Body::empty());
     assert!(yard.stage.ask(delete.unwrap()).await.code.is_success());
     assert_eq!(

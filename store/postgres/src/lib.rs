@@ -72,10 +72,6 @@ impl PostgresHistory {
     }
 
     async fn select(&self, statement: &Statement) -> Result<Vec<Row>, HistoryError> {
-        let typed = |value| match value {
-            &Value::Text(ref text) => (text as &(dyn ToSql + Sync), Type::TEXT),
-            Value::Number(number) => (number as &(dyn ToSql + Sync), Type::INT8),
-        };
         let values: Vec<_> = statement.values.iter().map(typed).collect();
         self.connections.call(&statement.text, &values).await
     }
@@ -194,6 +190,14 @@ impl History for PostgresHistory {
         }
         let schema: i32 = column(found, 4)?;
         Ok(format!("PostgreSQL {version}, schema {schema}, database `{database}`"))
+    }
+}
+
+/// A placeholder's value with its type, so that the server need not be asked for it.
+fn typed(value: &Value) -> (&(dyn ToSql + Sync), Type) {
+    match value {
+        Value::Text(text) => (text, Type::TEXT),
+        Value::Number(number) => (number, Type::INT8),
     }
 }
 
