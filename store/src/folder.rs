@@ -174,7 +174,7 @@ impl BlobStore for FolderBlobs {
         let own = name.clone();
         let read = move |f: &Folder| {
             let mut file = File::open(f.file(&own))?;
-            file.seek(within_a_file(offset))?;
+            go_to(&mut file, offset)?;
             let mut bytes = Vec::new();
             file.take(len).read_to_end(&mut bytes)?;
             Ok(bytes)
@@ -186,8 +186,7 @@ impl BlobStore for FolderBlobs {
         let own = name.clone();
         let open = move |f: &Folder| {
             let mut file = File::open(f.file(&own))?;
-            let size = file.metadata()?.len();
-            file.seek(within_a_file(offset))?;
+            let size = go_to(&mut file, offset)?;
             Ok((file, size))
         };
         let (file, size) = self.blocking(name.as_str(), open).await.map_err(missing)?;
@@ -224,9 +223,12 @@ impl BlobStore for FolderBlobs {
     }
 }
 
-/// No file is longer than the greatest offset that the system takes.
-fn within_a_file(offset: u64) -> SeekFrom {
-    SeekFrom::Start(offset.min(i64::MAX.unsigned_abs()))
+/// Goes to `offset`, or to the end if that comes before: a file system refuses offsets that no file
+/// can have. Answers the file's length.
+fn go_to(file: &mut File, offset: u64) -> io::Result<u64> {
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(offset.min(size)))?;
+    Ok(size)
 }
 
 /// Since 1970, by the wall clock: that is what strangers' URLs expire by.
