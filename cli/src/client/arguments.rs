@@ -167,8 +167,6 @@ pub(crate) enum ClientCommand {
     DeadLetter(NotYet),
     #[command(hide = true, disable_help_flag = true)]
     Deploy(NotYet),
-    #[command(hide = true, disable_help_flag = true)]
-    Bench(NotYet),
 }
 
 /// Whatever follows a verb of a later release.
@@ -198,7 +196,6 @@ impl ClientCommand {
             Self::Usage(_) => Some("usage"),
             Self::DeadLetter(_) => Some("dead-letter"),
             Self::Deploy(_) => Some("deploy"),
-            Self::Bench(_) => Some("bench"),
             Self::Pipeline(PipelineCommand::Doctor(_)) => Some("pipeline doctor"),
             Self::Run(_)
             | Self::Runs(_)

@@ -508,7 +508,6 @@ async fn verbs_of_later_releases_are_refused_by_name() {
         (&["pipeline", "doctor", "a/b"], "`buildflow pipeline doctor`"),
         (&["run", "--local"], "`buildflow run --local`"),
         (&["run", "--input", "a=b"], "`--input`"),
-        (&["bench"], "`buildflow bench`"),
     ] {
         let ran = buildflow_at("http://127.0.0.1:9", line).await;
         assert_eq!((ran.code, ran.text()), (2, ""), "{ran:?}");

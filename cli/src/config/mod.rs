@@ -14,7 +14,7 @@ mod tests;
 pub(crate) use agent::{AgentFile, AgentTlsFile};
 pub(crate) use duration::Span;
 pub(crate) use server::{
-    BlobsFile, EtcdFile, HistoryFile, PostgresFile, S3File, ServerFile, StoreFile, TlsFile, has_password,
+    BlobsFile, Certificates, EtcdFile, HistoryFile, PostgresFile, S3File, ServerFile, StoreFile, TlsFile, has_password,
 };
 
 use crate::error::Failure;

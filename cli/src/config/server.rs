@@ -419,16 +419,21 @@ impl TlsFile {
         self.key.as_ref().unwrap_or(&self.certificate)
     }
 
-    /// Reads everything that the section names.
+    /// Reads everything that the section names, and refuses what a server could not show.
     pub(crate) fn load(&self) -> Result<Certificates, pki::PkiError> {
+        let read = self.read()?;
+        pki::ServerTls::new(read.identity.clone(), read.trust.clone())?;
+        Ok(read)
+    }
+
+    /// Reads everything that the section names.
+    pub(crate) fn read(&self) -> Result<Certificates, pki::PkiError> {
         let identity = pki::Identity::read_two(&self.certificate, self.key_file())?;
         let trust = pki::Trust::read(&self.authority)?;
         let authority = self.authority_key.as_ref();
         let authority = authority
             .map(|key| pki::Authority::read(&self.authority, key))
             .transpose()?;
-        // What the server will say of it when it starts.
-        pki::ServerTls::new(identity.clone(), trust.clone())?;
         Ok(Certificates {
             identity,
             trust,

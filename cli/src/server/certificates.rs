@@ -3,7 +3,7 @@
 //!
 //! Not here: what a certificate is (`pki`), nodes' certificates (the server's rim).
 
-use crate::config::{ServerFile, TlsFile};
+use crate::config::{Certificates, ServerFile, TlsFile};
 use crate::error::Failure;
 use api::fleet::join::Membership;
 use pki::{Authority, Certificate, Identity, PkiError, SERVER_LIFE, ServerTls, Trust};
@@ -84,14 +84,7 @@ impl Keeper {
     }
 
     fn take_over(&mut self) -> Result<(), PkiError> {
-        let mut loaded = self.tls.load()?;
-        if self.tls.key.is_none()
-            && let Some(authority) = &loaded.authority
-            && let Some(fresh) = renewed(loaded.identity.certificate(), authority, &loaded.trust, pki::now_s())?
-        {
-            fresh.write(&self.tls.certificate)?;
-            loaded.identity = fresh;
-        }
+        let loaded = fresh(&self.tls)?;
         let seen = Seen {
             certificate: loaded.identity.certificate().fingerprint.clone(),
             trust: loaded.trust.pem(),
@@ -123,6 +116,20 @@ impl Keeper {
     }
 }
 
+/// What lies on the disk; the server's own certificate is renewed first where it is time and the
+/// means are there, also when it has ended while the server was off.
+fn fresh(tls: &TlsFile) -> Result<Certificates, PkiError> {
+    let mut read = tls.read()?;
+    if tls.key.is_none()
+        && let Some(authority) = &read.authority
+        && let Some(identity) = renewed(read.identity.certificate(), authority, &read.trust, pki::now_s())?
+    {
+        identity.write(&tls.certificate)?;
+        read.identity = identity;
+    }
+    Ok(read)
+}
+
 /// A new certificate of the same server, if it is time.
 fn renewed(
     current: &Certificate,
@@ -130,7 +137,9 @@ fn renewed(
     trust: &Trust,
     now_s: u64,
 ) -> Result<Option<Identity>, PkiError> {
-    if now_s < current.renew_at_s() {
+    // One that is not ours to renew is refused later, with its reason.
+    let ours = current.role == pki::Role::Server && current.cluster == authority.certificate().cluster;
+    if !ours || now_s < current.renew_at_s() {
         return Ok(None);
     }
     let hosts = current
