@@ -860,6 +860,8 @@ pub struct Readiness {
     pub quorum_lost: bool,
     /// True when blobs can be read. Without them builds go on and logs wait on the nodes.
     pub blobs: bool,
+    /// True when finished runs can be searched. Without history builds go on and archiving waits.
+    pub history: bool,
     /// What is not well, in plain sentences.
     pub problems: Vec<String>,
 }

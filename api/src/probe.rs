@@ -125,7 +125,10 @@ impl Probe {
         let before = *self.seen.borrow();
         self.seen.send_modify(|seen| seen.take(answered, now));
         if answered && before.failures >= FAILURES_MIN {
-            tracing::info!(silent_ms = before.answered.elapsed().as_millis(), "live store answers again");
+            tracing::info!(
+                silent_ms = before.answered.elapsed().as_millis(),
+                "live store answers again"
+            );
         } else if before.failures + 1 == FAILURES_MIN && !answered {
             tracing::warn!("live store does not answer");
         }

@@ -2,11 +2,11 @@
 //!
 //! Which of the two a request is for is told by its content type alone. Not here: what is answered.
 
+use crate::doors::{Doors, Entered};
 use crate::fleet::join::CertificateGate;
 use crate::fleet::{Fleet, FleetConfig, FleetDeps, FleetMetrics, Gate};
 use crate::limit::{CONNECTIONS_MAX, HEAD_MAX, HEAD_TIMEOUT};
 use crate::state::{ApiConfig, Deps, Server, Shared};
-use crate::doors::{Doors, Entered};
 use crate::{archive, intake, rest};
 use axum::Router;
 use axum::extract::Request;

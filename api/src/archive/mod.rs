@@ -12,7 +12,6 @@ mod reading;
 mod storing;
 mod sweep;
 
-
 pub use api_core::archive::Times as ArchiveTimes;
 pub use reading::{Archive, ArchiveError, Archives};
 

@@ -82,6 +82,12 @@ impl Archives {
         }
     }
 
+    /// The warm picture of the live store.
+    #[must_use]
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
     /// History itself.
     #[must_use]
     pub fn history(&self) -> &dyn History {

@@ -85,7 +85,7 @@ impl Definitions {
     /// # Errors
     /// [`DefinitionError`].
     pub async fn get(&self, store: &dyn Store, run: &RunId) -> Result<Arc<Definition>, DefinitionError> {
-        if let Some(found) = self.find(run) {
+        if let Some(found) = self.kept(run) {
             return Ok(found);
         }
         let (definition, bytes) = read(store, run).await?;
@@ -94,7 +94,9 @@ impl Definitions {
         Ok(definition)
     }
 
-    fn find(&self, run: &RunId) -> Option<Arc<Definition>> {
+    /// The definition of a run, if it is in memory.
+    #[must_use]
+    pub fn kept(&self, run: &RunId) -> Option<Arc<Definition>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let index = kept.iter().rposition(|(d, _)| d.header.id == *run)?;
         let entry = kept.remove(index)?;

@@ -19,7 +19,9 @@ pub(super) enum End {
     Hello(#[from] HelloError),
     #[error("no Hello came in time")]
     NoHello,
-    #[error("Hello names the node {said}, the certificate is for {own}; give each node a certificate and a data folder of its own")]
+    #[error(
+        "Hello names the node {said}, the certificate is for {own}; give each node a certificate and a data folder of its own"
+    )]
     OtherNode { own: NodeId, said: NodeId },
     #[error("the certificate of this connection has ended; connect again with the renewed one")]
     CertificateEnded,

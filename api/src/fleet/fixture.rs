@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::blob::{BlobError, BlobName, BlobPage, BlobReader, BlobStore, Bytes, Digest, PutTerms, SignedUrl};
-use store::signed::OwnUrls;
 use store::memory::MemoryStore;
+use store::signed::OwnUrls;
 use store::{Commit, Entry, FolderBlobs, Guard, LeaseId, Page, Revision, Store, StoreError, Txn, Watch, WatchEvent};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -489,7 +489,9 @@ impl Agent {
             alloc_ids: held.iter().map(ToString::to_string).collect(),
             ..super::hello::tests::hello(node)
         };
-        let mut agent = Self::open_at(address, Some(token), FromAgent::Hello(hello)).await.unwrap();
+        let mut agent = Self::open_at(address, Some(token), FromAgent::Hello(hello))
+            .await
+            .unwrap();
         let FromServer::Welcome(welcome) = agent.next().await else {
             panic!("the first message is Welcome");
         };

@@ -192,7 +192,9 @@ impl FleetService for Fleet {
     }
 
     async fn quorum(&self, request: Request<QuorumRequest>) -> Result<Response<QuorumReply>, Status> {
-        self.inner.gate.recognise(&peer_of(&request), authorization_of(&request))?;
+        self.inner
+            .gate
+            .recognise(&peer_of(&request), authorization_of(&request))?;
         let leads = self.inner.leading.borrow().is_some();
         let lost = !leads && self.inner.probe.is_lost();
         Ok(Response::new(QuorumReply { lost }))

@@ -4,6 +4,7 @@
 //! first that ends, ends the session. Not here: decisions (`hello`, `desired`, `report`), the
 //! store's transactions (`enroll`, `filing`), logs (`crate::logs`).
 
+use super::Inner;
 use super::desired::{Desired, Word};
 use super::desk::{Client, Visit};
 use super::end::End;
@@ -14,7 +15,6 @@ use super::hello::Registration;
 use super::orders::{self, OrderError};
 use super::report::{self, Gathered, Verdict, state_word};
 use super::standing::{Cause, Standing};
-use super::Inner;
 use crate::clock::now_ms;
 use crate::logs::{Board, LogError, LogWriter, Reply};
 use futures::stream::{FuturesUnordered, StreamExt};

@@ -593,12 +593,11 @@ async fn the_reports_of_many_nodes_are_filed_in_few_batches_and_without_reading(
     let crowd = u64::from(CROWD);
     println!("{crowd} steps: {written} puts in {batches} batches");
     assert_eq!(count(&store.commits), commits, "nothing outside of batches");
-    assert_eq!(
-        count(&store.reads),
-        reads + crowd,
-        "nothing was read but by this test"
+    assert_eq!(count(&store.reads), reads + crowd, "nothing was read but by this test");
+    assert!(
+        (crowd..=2 * crowd).contains(&written),
+        "one or two writes a step: {written}"
     );
-    assert!((crowd..=2 * crowd).contains(&written), "one or two writes a step: {written}");
     assert!(batches <= crowd / 5, "{batches} batches for {crowd} steps");
 }
 

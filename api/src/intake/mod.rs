@@ -11,7 +11,7 @@ mod sources;
 mod work;
 mod write;
 
-pub(crate) use accept::{KeptRequest, fingerprint, keep_request, kept_request};
 pub use accept::{AcceptError, Accepted, Asked, Leases, Trigger, accept, known_by_key, new_run_id};
+pub(crate) use accept::{KeptRequest, fingerprint, keep_request, kept_request};
 pub use sources::Sources;
 pub use work::work;

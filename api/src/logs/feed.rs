@@ -6,6 +6,7 @@
 use super::name::LogId;
 use crate::archive::{Archive, Archives};
 use crate::fleet::definitions::{Definition, DefinitionError, Definitions};
+use crate::view::View;
 use model::{Fence, RunId, StepRecord, key};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,6 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// The pause before the store is asked again after it did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the store may take before the view is asked instead.
+const STORE_WAIT: Duration = Duration::from_secs(2);
 
 /// Where the log of a step stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,14 +269,40 @@ async fn here_or_archived(
     archives: &Archives,
     run: &RunId,
 ) -> Result<(Picture, Option<Revision>), DefinitionError> {
-    match here(store, definitions, run).await {
+    let late = |_| Err(StoreError::Unavailable("the run was not read in time".to_owned()).into());
+    let read = tokio::time::timeout(STORE_WAIT, here(store, definitions, run));
+    match read.await.unwrap_or_else(late) {
         Ok((picture, revision)) => Ok((picture, Some(revision))),
+        Err(DefinitionError::Store(error)) if error.retry() => match warm(archives.view(), definitions, run) {
+            Some((picture, revision)) => Ok((picture, Some(revision))),
+            None => Err(error.into()),
+        },
         Err(DefinitionError::NoRun(run)) => match archives.open(&run).await? {
             Some(archive) => Ok((Picture::of_archived(&archive), None)),
             None => Err(DefinitionError::NoRun(run)),
         },
         Err(error) => Err(error),
     }
+}
+
+/// What the view knows of a run while the store does not answer; `None`: nothing, or too little.
+fn warm(view: &View, definitions: &Definitions, run: &RunId) -> Option<(Picture, Revision)> {
+    view.read(|all| {
+        let entry = all.run(run)?;
+        let definition = match (definitions.kept(run), entry.held_def()) {
+            (Some(kept), _) => kept,
+            (None, Some(held)) => Arc::new(Definition {
+                header: entry.header()?.as_ref().clone(),
+                def: held.as_ref().clone(),
+            }),
+            (None, None) => return None,
+        };
+        let mut picture = Picture::new(definition);
+        for (step, record) in entry.records() {
+            picture.set(*step, Some(record));
+        }
+        Some((picture, all.revision()))
+    })
 }
 
 /// The picture of a run of the live store.

@@ -41,8 +41,8 @@ mod tail;
 mod tape;
 #[cfg(test)]
 mod tests;
-mod window;
 mod whole;
+mod window;
 
 pub use board::{Board, Reply};
 pub use feed::{Feeds, Picture, StepLog};

@@ -152,7 +152,11 @@ impl Follower {
             let ended = self.copy(&holder).await;
             let log = self.log.id();
             tracing::debug!(%log, server = holder.server, reason = %ended, "log of another server ended");
-            pause = if began.elapsed() > PAUSE_MAX { LOOK_EVERY } else { (pause * 2).min(PAUSE_MAX) };
+            pause = if began.elapsed() > PAUSE_MAX {
+                LOOK_EVERY
+            } else {
+                (pause * 2).min(PAUSE_MAX)
+            };
             tokio::time::sleep(pause).await;
         }
     }
@@ -161,7 +165,8 @@ impl Follower {
     fn holder(&self) -> Option<SessionRecord> {
         self.server.view.read(|picture| {
             let session = session_of(picture, self.log.id())?;
-            let other = session.connected && session.server != self.server.config.server_name && !session.address.is_empty();
+            let other =
+                session.connected && session.server != self.server.config.server_name && !session.address.is_empty();
             other.then(|| session.clone())
         })
     }
@@ -174,7 +179,11 @@ impl Follower {
 
     async fn try_copy(&self, holder: &SessionRecord) -> Result<Ended, Ended> {
         // Everything before is among the blobs.
-        let from = self.log.cover(self.server.deps.blobs.as_ref(), Duration::ZERO).await?.len();
+        let from = self
+            .log
+            .cover(self.server.deps.blobs.as_ref(), Duration::ZERO)
+            .await?
+            .len();
         let id = self.log.id();
         let alloc = AllocId::for_step(&id.run, id.step, id.fence);
         let path = PATH.replace("{alloc}", alloc.as_str());
@@ -186,7 +195,10 @@ impl Follower {
             .header(RELAY_HEADER, self.server.config.server_name.as_str())
             .header(header::AUTHORIZATION, lock(&self.authorization).clone())
             .send();
-        let answer = timeout(ANSWER_WAIT, asked).await.map_err(|_| Ended::Silent)?.map_err(Ended::Asked)?;
+        let answer = timeout(ANSWER_WAIT, asked)
+            .await
+            .map_err(|_| Ended::Silent)?
+            .map_err(Ended::Asked)?;
         if answer.status() != StatusCode::OK {
             return Err(Ended::Refused(answer.status()));
         }

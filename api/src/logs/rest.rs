@@ -27,6 +27,8 @@ use utoipa_axum::routes as handlers;
 const OFFSET_HEADER: &str = "x-log-offset";
 /// `true` when the log ends with the download's last byte.
 const COMPLETE_HEADER: &str = "x-log-complete";
+/// `true` when the rest of the log was lost with its node.
+const LOST_HEADER: &str = "x-log-lost";
 /// Of which attempt the log is.
 const ATTEMPT_HEADER: &str = "x-log-attempt";
 
@@ -113,7 +115,9 @@ fn truth(name: &str, value: &str) -> Answer<bool> {
 ///
 /// As plain text (`text/plain`): the stored bytes and those that were not stored yet, exactly,
 /// from `offset` on, with the headers `X-Log-Attempt`, `X-Log-Offset` (of the first byte) and
-/// `X-Log-Complete` (`true` when the step has ended and all of its log is there).
+/// `X-Log-Complete` (`true` when the step has ended and all of its log is there); `X-Log-Lost: true`
+/// says that the rest was lost with its node. Of a step that still runs with another server's node
+/// the newest second may be missing; `follow` has it.
 ///
 /// With `follow=true` or `Accept: text/event-stream` as server-sent events:
 ///
@@ -122,7 +126,7 @@ fn truth(name: &str, value: &str) -> Answer<bool> {
 /// | `step` | JSON `{"step","attempt","offset"}`: whose bytes follow |
 /// | `log` | text whose UTF-8 bytes are the log's bytes, newlines included |
 /// | `bytes` | base64 of bytes that are not such text (carriage returns, invalid UTF-8) |
-/// | `end` | JSON `{"step","attempt","total","complete"}`; `complete` false: the rest is lost |
+/// | `end` | JSON `{"step","attempt","total","complete","lost"}`; `complete` false: the rest is not there; `lost` true: it was lost with its node |
 /// | `done` | JSON `{}`: the stream ends; do not connect again |
 ///
 /// The `id` of an event is the offset after its bytes; `Last-Event-ID` resumes there, with
@@ -340,6 +344,9 @@ async fn download_step(hub: &LogHub, picture: &Picture, step: usize, log: &StepL
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len - offset));
     headers.insert(OFFSET_HEADER, HeaderValue::from(offset));
     headers.insert(COMPLETE_HEADER, HeaderValue::from_static(word(complete)));
+    if matches!(log, StepLog::Ended { total: None, .. }) {
+        headers.insert(LOST_HEADER, HeaderValue::from_static("true"));
+    }
     attempt_header(&mut response, log);
     Ok(response)
 }
@@ -356,7 +363,9 @@ async fn events(server: &Shared, run: &RunId, scope: Scope, live: bool, headers:
         Problem::unavailable("this server has as many open streams as it can bear; try again, or another server")
     })?;
     let hub = server.logs.clone();
-    let follow = server.feeds.follow(&server.deps.store, &server.definitions, &server.archives, run);
+    let follow = server
+        .feeds
+        .follow(&server.deps.store, &server.definitions, &server.archives, run);
     let follow = follow.await.map_err(definition_problem)?;
     let abroad = headers.get(header::AUTHORIZATION).map(|authorization| Abroad {
         server: server.clone(),

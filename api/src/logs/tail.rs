@@ -59,6 +59,9 @@ struct EndEvent<'a> {
     attempt: u32,
     total: u64,
     complete: bool,
+    /// The rest was lost with its node and never comes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lost: bool,
 }
 
 /// One step's log within the stream.
@@ -257,6 +260,18 @@ impl Tail {
         total.is_some() && total == at
     }
 
+    /// True when an attempt has ended and nobody can know how long its log was.
+    fn is_lost(&self, picture: &Picture, step: usize, attempt: u32) -> bool {
+        let newest = self.log_of(picture, step);
+        let of_newest = newest.attempt().is_some_and(|(a, _)| a == attempt);
+        let log = if of_newest {
+            Some(&newest)
+        } else {
+            picture.earlier(step, attempt)
+        };
+        matches!(log, Some(StepLog::Ended { total: None, .. }))
+    }
+
     /// True while the rest of an earlier attempt's log is waited for before the next one begins.
     fn owes(&self, picture: &Picture, step: usize, attempt: u32) -> bool {
         let Some(StepLog::Ended { total: Some(total), .. }) = picture.earlier(step, attempt) else {
@@ -370,6 +385,7 @@ impl Tail {
             attempt,
             total,
             complete,
+            lost: !complete && self.is_lost(picture, step, attempt),
         };
         write_json(out, "end", Some(&id), &end);
     }

@@ -84,7 +84,10 @@ mod tests {
         }
         assert_eq!(window.piece(4, 2).as_deref(), Some(&b"ef"[..]));
         window.push(20, Bytes::from_static(b"u"));
-        assert_eq!((window.piece(7, 9), window.piece(20, 9).as_deref()), (None, Some(&b"u"[..])));
+        assert_eq!(
+            (window.piece(7, 9), window.piece(20, 9).as_deref()),
+            (None, Some(&b"u"[..]))
+        );
     }
 
     #[test]

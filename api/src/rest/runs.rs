@@ -51,7 +51,9 @@ pub(super) async fn list(State(server): State<Shared>, parameters: Parameters) -
         let waiting = waiting.map(|(id, (_, run))| (id.clone(), &**run));
         Part::of_picture(&server, &filter, live.map(|(id, e)| (id.clone(), e)), waiting)
     });
-    let order = RunOrder::Id { before: excluded(before) };
+    let order = RunOrder::Id {
+        before: excluded(before),
+    };
     let place = |run: &ArchivedRun| run.summary.id.clone();
     let everywhere = RunFilter::default();
     let list = part.with_history(&server, &filter, &everywhere, order, place, |id| format!("r-{id}"));
@@ -106,10 +108,14 @@ pub(super) async fn list_of_pipeline(
         let known = live.is_some() || waiting.is_some() || picture.pipeline(&team, &name).is_some();
         let (live, waiting) = (numbers(live), numbers(waiting));
         let live = live.iter().filter_map(|(n, id)| Some((*n, picture.runs().get(id)?)));
-        let waiting = waiting.iter().filter_map(|(n, id)| Some((*n, &*picture.outbox().get(id)?.1)));
+        let waiting = waiting
+            .iter()
+            .filter_map(|(n, id)| Some((*n, &*picture.outbox().get(id)?.1)));
         (known, Part::of_picture(&server, &filter, live, waiting))
     });
-    let order = RunOrder::Number { before: excluded(before) };
+    let order = RunOrder::Number {
+        before: excluded(before),
+    };
     let place = |run: &ArchivedRun| run.summary.number;
     let scope = RunFilter {
         team: Some(team.clone()),

@@ -5,7 +5,8 @@
 use super::query::no_run;
 use crate::archive::Archive;
 use crate::dto::{
-    AttemptDetail, Phase, RunCreated, RunDetail, RunStatus, RunSummary, StageDetail, StepDetail, StepStatus, Times, Usage,
+    AttemptDetail, Phase, RunCreated, RunDetail, RunStatus, RunSummary, StageDetail, StepDetail, StepStatus, Times,
+    Usage,
 };
 use crate::fleet::definitions::DefinitionError;
 use crate::intake::Accepted;
@@ -274,7 +275,9 @@ fn step_detail(def: &RunDef, ordinal: usize, step: &StepDef, status: StepStatus,
         timeout_ms: step.timeout_ms,
         resources: step.resources.into(),
         phases: record.map(phases).unwrap_or_default(),
-        usage: record.filter(|r| r.status.is_terminal() && r.attempt > 0).map(|r| usage(&r.usage)),
+        usage: record
+            .filter(|r| r.status.is_terminal() && r.attempt > 0)
+            .map(|r| usage(&r.usage)),
         times: record.map(|r| times(&r.times)).unwrap_or_default(),
         log_bytes: record.and_then(|r| r.log_bytes),
         retry_at_ms: record.and_then(|r| r.retry_at_ms),

@@ -34,7 +34,8 @@ pub(super) async fn healthz() -> Json<Health> {
 pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Readiness>) {
     let asked = tokio::time::timeout(STORE_WAIT, server.store().get(key::LEADER));
     let blobs = tokio::time::timeout(STORE_WAIT, server.deps.blobs.list_page(BLOBS_ASKED, None, 1));
-    let (asked, blobs) = tokio::join!(asked, blobs);
+    let history = tokio::time::timeout(STORE_WAIT, server.deps.history.check());
+    let (asked, blobs, history) = tokio::join!(asked, blobs, history);
     let mut problems = Vec::new();
     let (store, leader) = match asked {
         Ok(Ok(entry)) => (true, entry.and_then(|e| e.decode::<Leader>().ok()).map(|l| l.server)),
@@ -59,7 +60,11 @@ pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Re
     if !blobs {
         problems.push("blobs cannot be read: builds go on, logs wait on their nodes, archiving waits".to_owned());
     }
-    // Without a leader, or without blobs, this server still accepts runs and shows them.
+    let history = matches!(history, Ok(Ok(_)));
+    if !history {
+        problems.push("history cannot be asked: builds go on, finished runs cannot be searched for now".to_owned());
+    }
+    // Without a leader, blobs or history this server still accepts runs and shows them.
     let ready = store && view;
     let code = if ready {
         StatusCode::OK
@@ -75,6 +80,7 @@ pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Re
         leads: server.deps.leading.borrow().is_some(),
         quorum_lost: server.probe.is_lost(),
         blobs,
+        history,
         problems,
     };
     (code, Json(answer))

@@ -7,6 +7,7 @@ mod events;
 mod intake;
 mod interface;
 mod mortal;
+mod nodes;
 mod pipelines;
 mod push;
 mod runs;

@@ -6,8 +6,8 @@ use super::run::{RunEntry, RunEvent};
 use crate::repository;
 use model::key::{self, RunKey};
 use model::{
-    Allocation, ArchivedRun, Eligibility, InboxEntry, Leader, NodeId, NodeRecord, PipelineName, PipelineRecord, Record, Request, RequestKind,
-    Resources, RunId, SessionRecord, TeamName, TeamRecord, TokenRecord,
+    Allocation, ArchivedRun, Eligibility, InboxEntry, Leader, NodeId, NodeRecord, PipelineName, PipelineRecord, Record,
+    Request, RequestKind, Resources, RunId, SessionRecord, TeamName, TeamRecord, TokenRecord,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
