@@ -98,6 +98,11 @@ fn millis(seconds: f64) -> u64 {
 impl Workload {
     /// Made of distributions that have the quantiles of the public traces.
     pub(crate) fn generated(seed: u64) -> Self {
+        Self::generated_of(seed, STEPS)
+    }
+
+    /// The same of so many steps, so that a short replay meets each of them more than once.
+    pub(crate) fn generated_of(seed: u64, steps: usize) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let size = |random: &mut StdRng| {
             let cpu_millis = weighted(random, &CPU);
@@ -107,9 +112,9 @@ impl Workload {
                 memory_bytes,
             }
         };
-        let sizes = (0..STEPS).map(|_| size(&mut random)).collect();
-        let mut runs = Vec::with_capacity(STEPS * RUNS_OF_A_STEP);
-        for step in 0..STEPS {
+        let sizes = (0..steps).map(|_| size(&mut random)).collect();
+        let mut runs = Vec::with_capacity(steps * RUNS_OF_A_STEP);
+        for step in 0..steps {
             let usual = MEDIAN_SECONDS * (SPREAD_OF_STEPS * normal(&mut random)).exp();
             for _ in 0..RUNS_OF_A_STEP {
                 let lasts_ms = millis(usual * (SPREAD_OF_RUNS * normal(&mut random)).exp());
@@ -121,7 +126,7 @@ impl Workload {
                 .to_owned(),
             sizes,
             runs,
-            steps: STEPS,
+            steps,
         }
     }
 

@@ -120,15 +120,15 @@ impl Knowledge {
         match self.policy {
             Policy::NomadBatch => self.of_random(fleet, asked, 2),
             Policy::NomadService => self.of_random(fleet, asked, fleet.len().ilog2().max(1) as usize + 1),
-            Policy::MostAllocated | Policy::BestFit if self.policy == Policy::MostAllocated => {
-                self.least(fleet, asked, true, |room| left(room, asked))
+            Policy::MostAllocated => {
+                let first = self.random.random_range(0..fleet.len().max(1));
+                least(fleet, asked, first, |room| left(room, asked))
             }
-            Policy::MostAllocated | Policy::BestFit => self.least(fleet, asked, false, |room| left(room, asked)),
+            Policy::BestFit => least(fleet, asked, 0, |room| left(room, asked)),
             Policy::LeastFragmentation => {
-                let fragments = self.fragments.clone();
-                let of = |cpu: u64| fragments[tenths(cpu)];
+                let of = |cpu: u64| self.fragments[tenths(cpu)];
                 // Ties go to the fuller node, an empty one comes last.
-                self.least(fleet, asked, false, |room| {
+                least(fleet, asked, 0, |room| {
                     let empty = if *room == NODE { 1e6 } else { 0.0 };
                     of(room[0] - asked[0]) - of(room[0]) + left(room, asked) + empty
                 })
@@ -138,29 +138,6 @@ impl Knowledge {
                 fleet.best(&ask).map(|best| best.best.node)
             }
         }
-    }
-
-    /// The node with the least cost; ties to the first, or to a random one.
-    fn least(
-        &mut self,
-        fleet: &Fleet,
-        asked: &Room,
-        random_ties: bool,
-        cost: impl Fn(&Room) -> f64,
-    ) -> Option<Position> {
-        let count = fleet.len() as Position;
-        let first = if random_ties {
-            self.random.random_range(0..count.max(1))
-        } else {
-            0
-        };
-        let positions = (first..count).chain(0..first);
-        let fitting = positions
-            .map(|n| (n, fleet.room(n)))
-            .filter(|(_, room)| fits(room, asked));
-        let costs = fitting.map(|(n, room)| (cost(&room), n));
-        let least = costs.reduce(|least, next| if next.0 < least.0 { next } else { least });
-        least.map(|(_, node)| node)
     }
 
     /// The best of so many random feasible nodes by Nomad's score, 10 to the power of what is left.
@@ -183,6 +160,17 @@ impl Knowledge {
         });
         scored.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, node)| node)
     }
+}
+
+/// The node with the least cost; of several the first, counted from `first`.
+fn least(fleet: &Fleet, asked: &Room, first: usize, cost: impl Fn(&Room) -> f64) -> Option<Position> {
+    let positions = (first..fleet.len()).chain(0..first).map(|n| n as Position);
+    let fitting = positions
+        .map(|n| (n, fleet.room(n)))
+        .filter(|(_, room)| fits(room, asked));
+    let costs = fitting.map(|(n, room)| (cost(&room), n));
+    let least = costs.reduce(|least, next| if next.0 < least.0 { next } else { least });
+    least.map(|(_, node)| node)
 }
 
 fn greatest_common_divisor(a: usize, b: usize) -> usize {
