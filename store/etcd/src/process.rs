@@ -35,6 +35,9 @@ const PORTS: usize = 3;
 /// How long a member may take to say whether it is well.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The most bytes of what a member says of itself that are read.
+const ANSWER_BYTES_MAX: u64 = 4 << 20;
+
 /// How often it is looked whether a port answers.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -170,6 +173,14 @@ impl Etcd {
     #[must_use]
     pub fn port(&self, member: usize) -> u16 {
         self.members[member].client_port
+    }
+
+    /// What a member counts, in the text form of Prometheus. Blocks.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self, member: usize) -> Result<String> {
+        ask(self.members[member].health_port, "/metrics")
     }
 
     /// The process id of a member that runs.
@@ -320,12 +331,16 @@ impl Drop for Etcd {
 
 /// Asks a member whether it can read through its quorum.
 fn is_well(port: u16) -> Result<bool> {
+    Ok(ask(port, "/health")?.contains("\"health\":\"true\""))
+}
+
+fn ask(port: u16, path: &str) -> Result<String> {
     let mut connection = TcpStream::connect(("127.0.0.1", port))?;
     connection.set_read_timeout(Some(HEALTH_TIMEOUT))?;
-    connection.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+    connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
-    connection.take(64 << 10).read_to_string(&mut answer)?;
-    Ok(answer.contains("\"health\":\"true\""))
+    connection.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Ports that were free a moment ago, all different.

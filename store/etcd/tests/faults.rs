@@ -279,3 +279,44 @@ async fn changes_that_were_compacted_meanwhile_are_a_resync() {
     let event = tokio::time::timeout(PATIENCE, watch.recv()).await.expect("it is told");
     assert!(matches!(event, Some(WatchEvent::Changes(c)) if c[0].value.as_deref() == Some(b"new")));
 }
+
+/// A counter of a member's calls of one kind, by its beginning in the text form.
+fn counted(etcd: &Etcd, counter: &str) -> u64 {
+    let metrics = block_in_place(|| etcd.metrics(0)).expect("it counts");
+    let mut lines = metrics
+        .lines()
+        .filter(|l| l.starts_with(counter) && l.contains("grpc_method=\"Watch\""));
+    let last = lines
+        .next()
+        .and_then(|l| l.rsplit(' ').next())
+        .expect("the counter is there");
+    last.parse().expect("a number")
+}
+
+/// When nothing happens the member is asked for a sign of life and gives it: the stream stays, and
+/// however many watches there are, it is the only one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_stream_stays_open_and_serves_all() {
+    const WATCHES: usize = 500;
+    let Some(etcd) = start(1) else { return };
+    let store = connect(etcd.endpoints()).await;
+    let from = store.range("", None, 1).await.expect("it stands").revision;
+    let mut watches = Vec::new();
+    for n in 0..WATCHES {
+        watches.push(store.watch(&format!("alloc/{n}/"), from).await.expect("it stands"));
+    }
+    // One message opens the watch, the others ask.
+    until("it was asked several times", || async {
+        counted(&etcd, "grpc_server_msg_received_total") > 3
+    })
+    .await;
+    for (n, watch) in watches.iter_mut().enumerate() {
+        store
+            .commit(put(&format!("alloc/{n}/x"), "1"))
+            .await
+            .expect("it stands");
+        let event = tokio::time::timeout(PATIENCE, watch.recv()).await.expect("it is told");
+        assert!(matches!(event, Some(WatchEvent::Changes(c)) if c.len() == 1), "{n}");
+    }
+    assert_eq!(counted(&etcd, "grpc_server_started_total"), 1);
+}
