@@ -9,6 +9,7 @@ pub mod placement;
 mod plot;
 mod stats;
 mod table;
+pub mod throughput;
 mod workload;
 
 pub use error::BenchError;
@@ -20,6 +21,11 @@ use clap::Subcommand;
 pub enum BenchArguments {
     /// Placement: decisions a second, how tightly steps are packed, and the cost as a cluster grows
     Placement(placement::PlacementArguments),
+    /// Steps a second from end to end, over real servers and etcd, beside what etcd carries alone
+    Throughput(throughput::ThroughputArguments),
+    /// A server for `throughput`, which starts it by itself
+    #[command(hide = true)]
+    ThroughputServer(throughput::ServerArguments),
 }
 
 /// Measures, and prints tables on standard output.
@@ -32,5 +38,7 @@ pub async fn run(arguments: BenchArguments) -> Result<(), BenchError> {
             let done = tokio::task::spawn_blocking(move || placement::run(&placement, &mut std::io::stdout()));
             done.await.map_err(|cause| BenchError::Stopped(cause.to_string()))?
         }
+        BenchArguments::Throughput(throughput) => throughput::run(&throughput, &mut std::io::stdout()).await,
+        BenchArguments::ThroughputServer(server) => throughput::serve(server).await,
     }
 }

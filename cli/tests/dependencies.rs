@@ -103,6 +103,8 @@ const RULES: &[Rule] = &[
             "node-agent",
             "api",
             "wire",
+            "git-mirror",
+            "pki",
         ],
         never: &["sim", "libcontainer"],
     },
