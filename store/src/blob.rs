@@ -106,7 +106,10 @@ pub enum BlobError {
         /// Why, and what to do.
         reason: String,
     },
-    /// The blob store cannot be used as it is configured; says where it is and how to mend it.
+    /// A setting is wrong, wherever the blob store is; says which and how to mend it.
+    #[error("{0}")]
+    Setting(String),
+    /// The blob store cannot be used now, or not as it is configured; says where it is and how to mend it.
     #[error("{0}")]
     Unusable(String),
 }

@@ -91,7 +91,7 @@ impl FolderBlobs {
     /// Signs URLs that begin with `url`: where clients reach the servers that share this folder.
     ///
     /// # Errors
-    /// [`BlobError::Unusable`] for what is no such address.
+    /// [`BlobError::Setting`] for what is no such address.
     pub fn with_public_url(mut self, url: &str) -> Result<Self, BlobError> {
         self.urls = self.urls.with_base(url)?;
         Ok(self)

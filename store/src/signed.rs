@@ -79,7 +79,7 @@ impl OwnUrls {
     /// Where clients reach the servers that serve the blobs, e.g. `https://ci.example:8080`.
     ///
     /// # Errors
-    /// [`BlobError::Unusable`] for what is no such address.
+    /// [`BlobError::Setting`] for what is no such address.
     pub fn with_base(mut self, base: &str) -> Result<Self, BlobError> {
         let address = base
             .strip_prefix("https://")
@@ -88,7 +88,7 @@ impl OwnUrls {
             .filter(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic() && !"?#\"<>\\".contains(c)));
         if address.is_none() {
             let shown: String = base.chars().take(80).collect();
-            return Err(BlobError::Unusable(format!(
+            return Err(BlobError::Setting(format!(
                 "blobs are served under a URL that begins with http:// or https:// and has no query, not `{shown}`; \
                  mend the server's `url`"
             )));

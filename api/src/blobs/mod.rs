@@ -209,6 +209,7 @@ fn problem(error: &BlobError) -> Problem {
         | BlobError::Io { .. }
         | BlobError::TooMany(_)
         | BlobError::NotSigned { .. }
+        | BlobError::Setting(_)
         | BlobError::Unusable(_) => {
             tracing::error!(%error, "blob store failed a request");
             Problem::unavailable("the blob store is not available at the moment; try again")

@@ -164,7 +164,7 @@ async fn open_blobs(file: &BlobsFile, data: &Path, public_url: &str) -> Result<A
             let config = s3_config(s3).map_err(NotYet::Wrong)?;
             match S3Blobs::connect(config).await {
                 Ok(blobs) => Ok(Arc::new(blobs)),
-                Err(BlobError::IllegalName(cause)) => Err(NotYet::Wrong(Failure::Usage(format!("blobs.s3: {cause}")))),
+                Err(BlobError::Setting(cause)) => Err(NotYet::Wrong(Failure::Usage(format!("blobs.s3: {cause}")))),
                 Err(error) => Err(NotYet::Unreachable(error.to_string())),
             }
         }

@@ -143,7 +143,7 @@ impl S3Config {
 
     fn wrong(&self, setting: &str, what: &str) -> BlobError {
         let endpoint = self.endpoint.as_deref().unwrap_or("AWS");
-        BlobError::Unusable(format!("bucket `{}` at {endpoint}: `{setting}` {what}", self.bucket))
+        BlobError::Setting(format!("bucket `{}` at {endpoint}: `{setting}` {what}", self.bucket))
     }
 }
 

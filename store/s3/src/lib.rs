@@ -53,7 +53,8 @@ impl S3Blobs {
     /// Connects, and proves that the bucket is there and that the key opens it.
     ///
     /// # Errors
-    /// [`BlobError::Unusable`], which names endpoint and bucket and says what to mend.
+    /// [`BlobError::Setting`] for a setting that is wrong by itself, [`BlobError::Unusable`] where asking
+    /// tells; both name endpoint and bucket and say what to mend.
     pub async fn connect(config: S3Config) -> Result<Self, BlobError> {
         Self::connect_with(config, Patience::default()).await
     }
@@ -61,7 +62,7 @@ impl S3Blobs {
     /// As [`S3Blobs::connect`], with other time-outs.
     ///
     /// # Errors
-    /// [`BlobError::Unusable`].
+    /// As there.
     pub async fn connect_with(config: S3Config, patience: Patience) -> Result<Self, BlobError> {
         let blobs = Self::unproved(config, patience)?;
         let asked = blobs.client.head_bucket().bucket(&blobs.place.bucket).send().await;
