@@ -6,6 +6,7 @@
 
 pub mod allocation;
 pub mod cluster;
+mod envelope;
 pub mod id;
 pub mod key;
 pub mod node;

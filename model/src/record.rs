@@ -4,7 +4,8 @@
 //! keeps fields that it does not know ([`Unknown`]) and writes them back; it refuses a record of
 //! another kind, or of a version newer than it can understand.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use crate::envelope::{Body, Head, Seen};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 /// Fields of a newer release, kept as they were read.
@@ -58,12 +59,6 @@ struct EnvelopeOut<'a, R> {
     body: &'a R,
 }
 
-#[derive(Deserialize)]
-struct EnvelopeHead {
-    kind: String,
-    v: u16,
-}
-
 /// The bytes that are stored for `record`.
 ///
 /// # Panics
@@ -83,23 +78,39 @@ pub fn encode<R: Record>(record: &R) -> Vec<u8> {
 /// # Errors
 /// [`RecordError`] when the bytes are not a record of this kind that this release understands.
 pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, RecordError> {
+    let mut seen = Seen::default();
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let body = R::deserialize(Body {
+        inner: &mut json,
+        kind: R::KIND,
+        seen: &mut seen,
+    });
+    match body.and_then(|record| json.end().map(|()| record)) {
+        Ok(record) if seen.expected_kind && seen.version.is_some_and(|v| v <= R::VERSION) => Ok(record),
+        Ok(_) => Err(refusal::<R>(bytes, None)),
+        Err(cause) => Err(refusal::<R>(bytes, Some(cause))),
+    }
+}
+
+/// What is wrong with bytes that are not a record of this kind: its head says more than its body.
+fn refusal<R: Record>(bytes: &[u8], cause: Option<serde_json::Error>) -> RecordError {
     let malformed = |cause| RecordError::Malformed { kind: R::KIND, cause };
-    let mut fields: Map<String, Value> = serde_json::from_slice(bytes).map_err(malformed)?;
-    let head: EnvelopeHead = serde_json::from_value(Value::Object(fields.clone())).map_err(malformed)?;
+    let head: Head = match serde_json::from_slice(bytes) {
+        Ok(head) => head,
+        Err(cause) => return malformed(cause),
+    };
     if head.kind != R::KIND {
-        return Err(RecordError::WrongKind {
+        return RecordError::WrongKind {
             expected: R::KIND,
             found: head.kind,
-        });
+        };
     }
     if head.v > R::VERSION {
-        return Err(RecordError::TooNew {
+        return RecordError::TooNew {
             kind: R::KIND,
             found: head.v,
             newest: R::VERSION,
-        });
+        };
     }
-    fields.remove("kind");
-    fields.remove("v");
-    serde_json::from_value(Value::Object(fields)).map_err(malformed)
+    malformed(cause.unwrap_or_else(|| serde::de::Error::custom("its head is not whole")))
 }
