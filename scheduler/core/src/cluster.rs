@@ -201,7 +201,19 @@ impl Cluster {
         state.is_some_and(|s| s.slot.revision() == revision && s.slot.get().is_some())
     }
 
-    /// Whether the change was taken, and what is wrong with its record; `None` for a foreign key.
+    /// True when a change of this step's key says nothing: the leader knows what it wrote long before
+    /// the watch repeats it, and most changes are its own.
+    fn knows_step(&self, run: &RunId, step: usize, revision: u64) -> bool {
+        match self.runs.get(run) {
+            Some(Run::Live(live)) => live.steps.get(&step).is_some_and(|s| s.revision() >= revision),
+            Some(Run::Finished(_)) => true,
+            Some(Run::Gone(at)) => revision <= *at,
+            None => false,
+        }
+    }
+
+    /// Whether the change was taken, and what is wrong with its record; `None` for a foreign key. What
+    /// is known already is not even read.
     fn dispatch(&mut self, key: &str, value: Option<&[u8]>, revision: u64) -> Option<(bool, Option<String>)> {
         if key.starts_with(key::RUNS) {
             return self.dispatch_run(key::parse_run(key)?, value, revision);
@@ -209,6 +221,9 @@ impl Cluster {
         if let Some(rest) = key.strip_prefix(key::ALLOCS) {
             let (node, alloc) = rest.split_once('/')?;
             let (node, id) = (node_id(node)?, AllocId::new(alloc).ok()?);
+            if self.allocs.get(&id).is_some_and(|a| a.slot.revision() >= revision) {
+                return Some((false, None));
+            }
             let (held, fault) = read(value, |a: &Allocation| {
                 a.node == node && a.id == id && is_named_by_parts(a)
             });
@@ -216,6 +231,9 @@ impl Cluster {
         }
         if let Some(alloc) = key.strip_prefix(key::OBSERVED) {
             let id = AllocId::new(alloc).ok()?;
+            if self.reports.get(&id).is_some_and(|r| r.revision() >= revision) {
+                return Some((false, None));
+            }
             let (held, fault) = read(value, |o: &Observed| o.alloc == id);
             return Some((self.on_observed(&id, held, revision), fault));
         }
@@ -259,6 +277,9 @@ impl Cluster {
                 (self.on_def_chunk(&run, chunk, held, revision), fault)
             }
             RunKey::Step(run, step) => {
+                if self.knows_step(&run, step, revision) {
+                    return Some((false, None));
+                }
                 let (held, fault) = read(value, |_: &StepRecord| true);
                 (self.on_step(&run, step, held, revision), fault)
             }
