@@ -108,7 +108,7 @@ impl Api {
             // A caller of the first moment would hear that its token is not known.
             server.view.wait_until_current(FIRST_PICTURE).await;
             let tls = server.deps.membership.as_ref().map(|m| m.tls().clone());
-            accept(listener, port, Doors::new(tls), stop.clone()).await;
+            accept(listener, port, Doors::new(tls), stop.clone(), GRACE).await;
         };
         let broken = watch_over(&mut loops, &stop);
         // A loop that breaks stops the server in the same order as a signal does.
@@ -215,12 +215,13 @@ impl Port {
 }
 
 /// Takes connections until `stop`, lets go of the listener (which closes the port if it is given
-/// and not lent), then waits for the open connections, at most [`GRACE`].
+/// and not lent), then waits for the open connections, at most `grace`.
 pub(crate) async fn accept(
     listener: impl Borrow<TcpListener> + Send + Sync,
     port: Port,
     doors: Doors,
     stop: CancellationToken,
+    grace: Duration,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
@@ -243,7 +244,7 @@ pub(crate) async fn accept(
         });
     }
     drop(listener);
-    let _in_time = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+    let _in_time = tokio::time::timeout(grace, graceful.shutdown()).await;
     connections.shutdown().await;
 }
 

@@ -11,9 +11,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use pki::ServerTls;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// How long connections that are open then may go on: nothing takes long here, and somebody who
+/// only holds one open must not keep the server from starting.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Answers on the port until `until`: `/healthz` 200, everything else 503 with `reasons`. The
 /// listener is the caller's again afterwards, and nobody was turned away by it.
@@ -37,7 +42,7 @@ pub async fn answer_while_waiting(
         rest: router.clone(),
         grpc: router,
     };
-    accept(listener, port, Doors::new(tls), until).await;
+    accept(listener, port, Doors::new(tls), until, GRACE).await;
 }
 
 #[derive(Clone)]
