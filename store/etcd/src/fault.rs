@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Future,
     /// The answer is larger than what is taken; of a read, so that nothing was applied.
     TooLarge,
+    /// The user may not ask for this. Nothing was applied.
+    Denied,
     /// No repetition helps; the text says what does. Nothing was applied.
     Refused,
 }
@@ -69,7 +71,7 @@ const WORDS: &[(&str, Kind, &str)] = &[
     ),
     (
         "permission denied",
-        Kind::Refused,
+        Kind::Denied,
         "; grant its user a role that reads and writes the prefix",
     ),
     (
@@ -113,7 +115,9 @@ impl Fault {
         let text = format!("etcd at {endpoint}: {}", self.text);
         match self.kind {
             Kind::NotTaken | Kind::Unknown => StoreError::Unavailable(text),
-            Kind::NoLease | Kind::Compacted | Kind::Future | Kind::TooLarge | Kind::Refused => StoreError::Failed(text),
+            Kind::NoLease | Kind::Compacted | Kind::Future | Kind::TooLarge | Kind::Denied | Kind::Refused => {
+                StoreError::Failed(text)
+            }
         }
     }
 }
@@ -227,7 +231,7 @@ mod tests {
                 Kind::TooLarge,
             ),
             (Code::InvalidArgument, "etcdserver: user name is empty", Kind::Refused),
-            (Code::PermissionDenied, "etcdserver: permission denied", Kind::Refused),
+            (Code::PermissionDenied, "etcdserver: permission denied", Kind::Denied),
             (Code::Unimplemented, "unknown service etcdserverpb.KV", Kind::Refused),
         ];
         for (code, message, kind) in cases {

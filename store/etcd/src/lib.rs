@@ -82,7 +82,7 @@ impl EtcdStore {
     /// What each member says of itself, and what etcd raises the alarm about. Takes at most about
     /// 10 s, whatever is down.
     pub async fn status(&self) -> EtcdStatus {
-        status::status(&self.members).await
+        status::status(&self.members, &self.keys).await
     }
 
     /// Makes etcd forget everything up to a revision; quiet when it has already.

@@ -225,7 +225,7 @@ impl Members {
             let again = match fault.kind {
                 Kind::NotTaken => true,
                 Kind::Unknown => repeat == Repeat::Always,
-                Kind::NoLease | Kind::Compacted | Kind::Future | Kind::TooLarge | Kind::Refused => false,
+                Kind::NoLease | Kind::Compacted | Kind::Future | Kind::TooLarge | Kind::Denied | Kind::Refused => false,
             };
             tried += 1;
             let round_over = tried % self.members.len() == 0;
@@ -267,9 +267,16 @@ impl Members {
         let made = client.get_or_try_init(|| async {
             let channel = Channel::Tonic(endpoint.connect_lazy());
             let mut client = Client::from_channel(channel, Some(self.options.clone())).await?;
-            let status = client.status().await?;
-            check_version(status.version())?;
-            self.check_cluster(status.header())?;
+            match client.status().await.map_err(Fault::from) {
+                Ok(status) => {
+                    check_version(status.version())?;
+                    self.check_cluster(status.header())?;
+                }
+                // Since 3.6 only root is told, and that is new enough. Which cluster it is every
+                // answer says again.
+                Err(fault) if fault.kind == Kind::Denied => {}
+                Err(fault) => return Err(fault),
+            }
             Ok::<Client, Fault>(client)
         });
         made.await.cloned()

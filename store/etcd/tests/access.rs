@@ -281,6 +281,8 @@ async fn a_user_reads_and_writes_its_prefix_only() {
     assert!(matches!(commits[0], Commit::Applied(_)), "{commits:?}");
     assert!(store.lease_keep_alive(lease).await.is_ok_and(|left| left > 0));
     assert!(watch.recv().await.is_some());
+    let status = store.status().await;
+    assert!(status.healthy(), "{status:?}");
     for (what, config, words) in [
         ("no user", with(None, "buildflow/"), "user name is empty"),
         (
