@@ -100,11 +100,11 @@ impl Server {
         let view = View::new(metrics.clone());
         Arc::new(Self {
             archives: Archives::new(view.clone(), deps.history.clone(), deps.blobs.clone()),
+            definitions: Definitions::shown_by(view.clone()),
             view,
             logs: LogHub::new(deps.blobs.clone(), Limits::default(), log_metrics),
             relays: Relays::default(),
             feeds: Feeds::default(),
-            definitions: Definitions::default(),
             metrics,
             leases: Leases::default(),
             probe: Probe::new(),

@@ -1,14 +1,17 @@
-//! A run's header and definition, read once and kept for the next of its steps.
+//! A run's header and definition: taken from the warm picture while the run goes on, otherwise read
+//! once and kept for the next of its steps.
 //!
 //! Both are immutable, so nothing here is ever stale. Not here: what happens to a run.
 
+use crate::view::View;
 use model::{DefChunk, RecordError, RunDef, RunHeader, RunId, StepDef, key};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use store::{Store, StoreError};
 
-/// Most definitions that are kept: the runs of which steps start at the same time.
-const KEPT_MAX: usize = 512;
+/// Most definitions that are kept: those of the runs that go on at the same time, should the picture
+/// not show them.
+const KEPT_MAX: usize = 2_048;
 
 /// Most bytes of definition text that are kept together.
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -17,9 +20,9 @@ const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Definition {
     /// What was built and why.
-    pub header: RunHeader,
+    pub header: Arc<RunHeader>,
     /// Its stages and steps; empty when the header has an error.
-    pub def: RunDef,
+    pub def: Arc<RunDef>,
 }
 
 impl Definition {
@@ -70,49 +73,95 @@ pub enum DefinitionError {
     Archive(#[from] crate::archive::ArchiveError),
 }
 
-/// The definitions that were used last. Clones share them.
-#[derive(Debug, Default, Clone)]
+/// The definitions of runs. Clones share them.
+#[derive(Default, Clone)]
 pub struct Definitions {
+    view: Option<View>,
     kept: Arc<Mutex<Kept>>,
 }
 
-/// The newest at the back, each with the length of its text.
-type Kept = VecDeque<(Arc<Definition>, usize)>;
+impl std::fmt::Debug for Definitions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Definitions").finish_non_exhaustive()
+    }
+}
+
+/// Those that were used last.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Each with the length of its text and when it was used.
+    runs: HashMap<RunId, (Arc<Definition>, usize, u64)>,
+    /// Which was used when, the oldest first.
+    used: BTreeMap<u64, RunId>,
+    bytes: usize,
+    clock: u64,
+}
+
+impl Kept {
+    fn find(&mut self, run: &RunId) -> Option<Arc<Definition>> {
+        let (definition, _, used) = self.runs.get_mut(run)?;
+        self.clock += 1;
+        self.used.remove(used);
+        *used = self.clock;
+        self.used.insert(self.clock, run.clone());
+        Some(definition.clone())
+    }
+
+    fn keep(&mut self, definition: Arc<Definition>, bytes: usize) {
+        let run = definition.header.id.clone();
+        self.clock += 1;
+        self.bytes += bytes;
+        self.used.insert(self.clock, run.clone());
+        if let Some((_, bytes, used)) = self.runs.insert(run, (definition, bytes, self.clock)) {
+            self.bytes -= bytes;
+            self.used.remove(&used);
+        }
+        while self.runs.len() > KEPT_MAX || (self.bytes > KEPT_BYTES_MAX && self.runs.len() > 1) {
+            let Some((_, oldest)) = self.used.pop_first() else { return };
+            if let Some((_, bytes, _)) = self.runs.remove(&oldest) {
+                self.bytes -= bytes;
+            }
+        }
+    }
+}
 
 impl Definitions {
+    /// Those that this picture shows need no reading.
+    #[must_use]
+    pub fn shown_by(view: View) -> Self {
+        Self {
+            view: Some(view),
+            ..Self::default()
+        }
+    }
+
     /// The definition of a run, from memory or the store.
     ///
     /// # Errors
     /// [`DefinitionError`].
     pub async fn get(&self, store: &dyn Store, run: &RunId) -> Result<Arc<Definition>, DefinitionError> {
-        if let Some(found) = self.kept(run) {
+        if let Some(found) = self.shown(run).or_else(|| self.lock().find(run)) {
             return Ok(found);
         }
         let (definition, bytes) = read(store, run).await?;
         let definition = Arc::new(definition);
-        self.keep(definition.clone(), bytes);
+        self.lock().keep(definition.clone(), bytes);
         Ok(definition)
     }
 
-    /// The definition of a run, if it is in memory.
+    /// The definition of a run, if it was read before. Does not look at the picture.
     #[must_use]
     pub fn kept(&self, run: &RunId) -> Option<Arc<Definition>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = kept.iter().rposition(|(d, _)| d.header.id == *run)?;
-        let entry = kept.remove(index)?;
-        let found = entry.0.clone();
-        kept.push_back(entry);
-        Some(found)
+        self.lock().find(run)
     }
 
-    fn keep(&self, definition: Arc<Definition>, bytes: usize) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(d, _)| d.header.id != definition.header.id);
-        kept.push_back((definition, bytes));
-        let mut total: usize = kept.iter().map(|(_, bytes)| bytes).sum();
-        while kept.len() > KEPT_MAX || (total > KEPT_BYTES_MAX && kept.len() > 1) {
-            total -= kept.pop_front().map_or(0, |(_, bytes)| bytes);
-        }
+    fn shown(&self, run: &RunId) -> Option<Arc<Definition>> {
+        let (header, def) = self.view.as_ref()?.shown(run)?;
+        Some(Arc::new(Definition { header, def }))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,5 +196,9 @@ async fn read(store: &dyn Store, run: &RunId) -> Result<(Definition, usize), Def
             cause,
         })?
     };
-    Ok((Definition { header, def }, bytes))
+    let definition = Definition {
+        header: Arc::new(header),
+        def: Arc::new(def),
+    };
+    Ok((definition, bytes))
 }

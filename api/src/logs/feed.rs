@@ -115,15 +115,17 @@ impl Picture {
 
     /// The picture of a run that has left the live store.
     fn of_archived(archive: &Archive) -> Self {
-        let def = archive.definition.as_deref().cloned();
-        let mut picture = Self::new(Arc::new(Definition {
-            header: archive.header.as_ref().clone(),
-            def: def.unwrap_or_else(|| model::RunDef {
+        let empty = || {
+            Arc::new(model::RunDef {
                 name: None,
                 title: None,
                 stages: Vec::new(),
                 steps: Vec::new(),
-            }),
+            })
+        };
+        let mut picture = Self::new(Arc::new(Definition {
+            header: archive.header.clone(),
+            def: archive.definition.clone().unwrap_or_else(empty),
         }));
         for (step, record) in &archive.steps {
             picture.set(*step, Some(record));
@@ -292,8 +294,8 @@ fn warm(view: &View, definitions: &Definitions, run: &RunId) -> Option<(Picture,
         let definition = match (definitions.kept(run), entry.held_def()) {
             (Some(kept), _) => kept,
             (None, Some(held)) => Arc::new(Definition {
-                header: entry.header()?.as_ref().clone(),
-                def: held.as_ref().clone(),
+                header: entry.header()?.clone(),
+                def: held.clone(),
             }),
             (None, None) => return None,
         };

@@ -202,7 +202,7 @@ pub(super) async fn definition(server: &Server, look: &RunLook) -> Answer<Option
         return Ok(Some(held.clone()));
     }
     match server.definitions.get(server.store(), &header.id).await {
-        Ok(found) => Ok(Some(Arc::new(found.def.clone()))),
+        Ok(found) => Ok(Some(found.def.clone())),
         Err(DefinitionError::Store(error)) => Err(error.into()),
         // It was archived since it was looked at.
         Err(DefinitionError::NoRun(run)) => match server.archives.open(&run).await? {

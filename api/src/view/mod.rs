@@ -120,6 +120,15 @@ impl View {
         self.read(|p| p.run(run)?.held_def().cloned())
     }
 
+    /// A run's header and definition, if the run goes on and is whole.
+    #[must_use]
+    pub fn shown(&self, run: &RunId) -> Option<(Arc<RunHeader>, Arc<RunDef>)> {
+        self.read(|p| {
+            let run = p.run(run)?;
+            Some((run.header()?.clone(), run.held_def()?.clone()))
+        })
+    }
+
     /// A node's record.
     #[must_use]
     pub fn node(&self, node: &NodeId) -> Option<Arc<NodeRecord>> {
@@ -262,7 +271,7 @@ impl View {
     async fn fetch_defs(&self, store: &dyn Store, definitions: &Definitions) -> Result<(), StoreError> {
         for run in self.read(Picture::wanted_defs) {
             let def = match definitions.get(store, &run).await {
-                Ok(found) => Some(Arc::new(found.def.clone())),
+                Ok(found) => Some(found.def.clone()),
                 Err(DefinitionError::Store(error)) => return Err(error),
                 Err(error) => {
                     tracing::error!(run_id = %run, %error, "run definition cannot be used");
