@@ -117,7 +117,9 @@ impl Kept {
             self.used.remove(&used);
         }
         while self.runs.len() > KEPT_MAX || (self.bytes > KEPT_BYTES_MAX && self.runs.len() > 1) {
-            let Some((_, oldest)) = self.used.pop_first() else { return };
+            let Some((_, oldest)) = self.used.pop_first() else {
+                return;
+            };
             if let Some((_, bytes, _)) = self.runs.remove(&oldest) {
                 self.bytes -= bytes;
             }
