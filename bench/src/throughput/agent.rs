@@ -11,7 +11,7 @@ use rand::Rng;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -45,8 +45,6 @@ pub(crate) struct NodeSettings {
     pub(crate) slots: u32,
     /// From the order to the first instruction.
     pub(crate) prepare: Duration,
-    /// The longest a step runs; each runs a random part of it.
-    pub(crate) run: Duration,
     /// Bytes of each step's log.
     pub(crate) log_bytes: usize,
 }
@@ -55,6 +53,8 @@ pub(crate) struct NodeSettings {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: NodeSettings,
+    /// The longest a step runs, milliseconds; each runs a random part of it.
+    pub(crate) run_ms: AtomicU64,
     pub(crate) servers: watch::Receiver<Vec<String>>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) connected: AtomicUsize,
@@ -355,7 +355,8 @@ impl Node {
                     held.state = ObservedState::Running;
                     let report = held.report(&alloc);
                     let open = log_open(&alloc, held.fence);
-                    let runs = self.shared.settings.run.mul_f64(rand::rng().random());
+                    let longest = Duration::from_millis(self.shared.run_ms.load(Ordering::Relaxed));
+                    let runs = longest.mul_f64(rand::rng().random());
                     self.due.push(Reverse((Instant::now() + runs, Due::End, alloc)));
                     send(out, report).await?;
                     send(out, open).await?;

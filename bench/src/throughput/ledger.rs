@@ -85,7 +85,6 @@ pub(crate) struct Ledger {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     steps_ended: AtomicU64,
-    ordered: AtomicU64,
     again: AtomicU64,
     runs_left: AtomicUsize,
     runs_ended: AtomicU64,
@@ -99,7 +98,6 @@ impl Ledger {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             steps_ended: AtomicU64::new(0),
-            ordered: AtomicU64::new(0),
             again: AtomicU64::new(0),
             runs_left: AtomicUsize::new(0),
             runs_ended: AtomicU64::new(0),
@@ -139,7 +137,6 @@ impl Ledger {
     /// An agent has the order of a step.
     pub(crate) fn in_hand(&self, run: &RunId, step: usize) {
         let now = Instant::now();
-        self.ordered.fetch_add(1, Ordering::Relaxed);
         let mut shard = self.shard(run);
         let Some(trace) = shard.runs.get_mut(run) else { return };
         let Some(own) = trace.steps.get_mut(step) else { return };
@@ -230,11 +227,6 @@ impl Ledger {
     /// Steps that ended so far.
     pub(crate) fn steps_ended(&self) -> u64 {
         self.steps_ended.load(Ordering::Relaxed)
-    }
-
-    /// Orders that arrived so far.
-    pub(crate) fn ordered(&self) -> u64 {
-        self.ordered.load(Ordering::Relaxed)
     }
 
     /// Steps that were ordered a second time so far: further attempts.

@@ -14,17 +14,23 @@
 //! | `ledger` | what is in flight, and how long each leg took |
 //! | `stage` | all of it together |
 //! | `steady` | the measurement under steady load |
+//! | `standby` | what standing by costs |
+//! | `failover` | the leader killed, paused, stopped |
+//! | `day` | a day of runs in compressed time |
 //! | `usage` | CPU and memory of processes |
 //!
 //! Not here: containers, webhooks, repositories, TLS.
 
 mod agent;
+mod day;
 mod etcd;
+mod failover;
 mod ledger;
 mod load;
 mod servers;
 mod serving;
 mod stage;
+mod standby;
 mod steady;
 mod usage;
 
@@ -43,6 +49,10 @@ pub(crate) use serving::serve;
 pub enum Part {
     /// As many steps as go through, then a tenth of it, for the latency
     Steady,
+    /// Memory and CPU of a server without nodes and with all of them
+    Standby,
+    /// The leader is killed, paused, stopped: how long until the next placement
+    Failover,
 }
 
 /// `bench throughput`.
@@ -51,6 +61,30 @@ pub struct ThroughputArguments {
     /// What is measured
     #[arg(long, value_enum, default_value = "steady")]
     only: Part,
+    /// The same as `--only standby`
+    #[arg(long)]
+    idle: bool,
+    /// The same as `--only failover`
+    #[arg(long)]
+    failover: bool,
+    /// So many runs through one leader, archived as they end: does etcd stay small?
+    #[arg(long, value_name = "RUNS")]
+    day: Option<u64>,
+    /// Runs a second of `--day`; without it as many as go through with `--live` in flight
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long `--day` may take, seconds
+    #[arg(long, default_value_t = 900)]
+    at_most: u64,
+    /// How often each fault of `--failover` happens
+    #[arg(long, default_value_t = 5)]
+    repetitions: usize,
+    /// Live steps during the takeovers of `--failover`
+    #[arg(long, default_value_t = 20_000)]
+    live_steps: usize,
+    /// The process of a running agent, to be watched by `--idle`
+    #[arg(long, value_name = "PID")]
+    agent: Vec<u32>,
     /// Members of etcd
     #[arg(long, value_delimiter = ',', default_value = "1,3")]
     etcd: Vec<usize>,
@@ -101,8 +135,8 @@ pub struct ThroughputArguments {
 impl ThroughputArguments {
     fn check(&self) -> Result<(), BenchError> {
         let wrong = |text: &str| Err(BenchError::Arguments(text.to_owned()));
-        if self.servers == 0 || self.nodes == 0 || self.slots == 0 {
-            return wrong("--servers, --nodes and --slots: at least 1");
+        if self.servers == 0 || self.nodes == 0 || self.slots == 0 || self.repetitions == 0 {
+            return wrong("--servers, --nodes, --slots and --repetitions: at least 1");
         }
         if self.stages.iter().sum::<usize>() == 0 || self.stages.contains(&0) {
             return wrong("--stages: at least one step in each stage");
@@ -111,6 +145,14 @@ impl ThroughputArguments {
             return wrong("--etcd: 1 to 7 members");
         }
         Ok(())
+    }
+
+    fn part(&self) -> Part {
+        match (self.idle, self.failover) {
+            (true, _) => Part::Standby,
+            (false, true) => Part::Failover,
+            (false, false) => self.only,
+        }
     }
 
     fn measured(&self) -> Duration {
@@ -125,8 +167,13 @@ pub(crate) async fn run(arguments: &ThroughputArguments, out: &mut (dyn Write + 
     if cfg!(debug_assertions) {
         writeln!(out, "not a release build: these speeds mean nothing")?;
     }
-    match arguments.only {
+    if let Some(runs) = arguments.day {
+        return day::run(arguments, runs, out).await;
+    }
+    match arguments.part() {
         Part::Steady => steady::run(arguments, out).await,
+        Part::Standby => standby::run(arguments, out).await,
+        Part::Failover => failover::run(arguments, out).await,
     }
 }
 

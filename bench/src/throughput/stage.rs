@@ -12,7 +12,7 @@ use crate::BenchError;
 use model::Resources;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use store_etcd::process::Etcd;
 use tokio::sync::watch;
@@ -89,6 +89,7 @@ impl Stage {
         let (addresses, shown) = watch::channel(urls);
         let nodes = Arc::new(Shared {
             settings: node_settings(arguments),
+            run_ms: AtomicU64::new(arguments.run_ms),
             servers: shown,
             ledger: Arc::clone(&ledger),
             connected: AtomicUsize::new(0),
@@ -168,7 +169,6 @@ fn node_settings(arguments: &ThroughputArguments) -> NodeSettings {
         memory_bytes: u64::from(arguments.slots) * 4 * (1 << 30),
         slots: arguments.slots,
         prepare: Duration::from_millis(arguments.prepare_ms),
-        run: Duration::from_millis(arguments.run_ms),
         log_bytes: arguments.log_bytes,
     }
 }
