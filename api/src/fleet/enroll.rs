@@ -43,6 +43,10 @@ impl Enrolled {
     pub(super) fn epoch(&self) -> u64 {
         self.session.node_epoch
     }
+
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
 }
 
 /// Who registers nodes.

@@ -50,7 +50,7 @@ use end::End;
 use enroll::Enrolled;
 pub use gate::Gate;
 use join::Membership;
-use model::{SessionRecord, key};
+use model::{NodeId, SessionRecord, key};
 use pki::Peer;
 use seats::Seats;
 use session::{OUTBOX_MAX, Outbox};
@@ -279,12 +279,19 @@ async fn watch_until_gap(inner: &Inner) -> Result<Gap, StoreError> {
             Some(WatchEvent::Resync) => return Ok(Gap::Resync),
             Some(WatchEvent::Changes(changes)) => {
                 for change in changes {
-                    if let Some(value) = change.value {
-                        supersede(inner, &change.key, &value);
+                    match change.value {
+                        Some(value) => supersede(inner, &change.key, &value),
+                        None => lapse(inner, &change.key, change.revision),
                     }
                 }
             }
         }
+    }
+}
+
+fn lapse(inner: &Inner, key: &str, revision: Revision) {
+    if let Some(Ok(node)) = key.strip_prefix(key::SESSIONS).map(NodeId::new) {
+        inner.seats.lapse(&node, revision);
     }
 }
 

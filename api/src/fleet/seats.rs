@@ -6,6 +6,7 @@ use super::end::End;
 use model::NodeId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use store::Revision;
 use tokio_util::sync::CancellationToken;
 
 /// Most nodes on one server.
@@ -13,7 +14,16 @@ const SEATS_MAX: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(super) struct Seats {
-    taken: Mutex<HashMap<NodeId, (u64, CancellationToken)>>,
+    taken: Mutex<HashMap<NodeId, Taken>>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    epoch: u64,
+    /// Of the session's record as it was written at the registration.
+    registered: Revision,
+    replaced: CancellationToken,
+    lapsed: CancellationToken,
 }
 
 /// A session's place; leaving it is dropping it.
@@ -24,40 +34,62 @@ pub(super) struct Seat {
     epoch: u64,
     /// Cancelled when a newer session takes over.
     pub(super) replaced: CancellationToken,
+    /// Cancelled when the session's record is gone from the store although the stream lives.
+    pub(super) lapsed: CancellationToken,
 }
 
 impl Seats {
-    fn taken(&self) -> MutexGuard<'_, HashMap<NodeId, (u64, CancellationToken)>> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<NodeId, Taken>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A seat for a node under its `epoch`; an older session of the node ends.
-    pub(super) fn take(self: &Arc<Self>, node: &NodeId, epoch: u64) -> Result<Seat, End> {
+    /// A seat for a node under its `epoch`, whose record was written at `registered`; an older
+    /// session of the node ends.
+    pub(super) fn take(self: &Arc<Self>, node: &NodeId, epoch: u64, registered: Revision) -> Result<Seat, End> {
         let mut taken = self.taken();
-        if taken.get(node).is_some_and(|(there, _)| *there > epoch) {
+        if taken.get(node).is_some_and(|there| there.epoch > epoch) {
             return Err(End::Replaced);
         }
         if taken.len() >= SEATS_MAX && !taken.contains_key(node) {
             return Err(End::Crowded);
         }
-        let replaced = CancellationToken::new();
-        if let Some((_, older)) = taken.insert(node.clone(), (epoch, replaced.clone())) {
-            older.cancel();
+        let (replaced, lapsed) = (CancellationToken::new(), CancellationToken::new());
+        let entry = Taken {
+            epoch,
+            registered,
+            replaced: replaced.clone(),
+            lapsed: lapsed.clone(),
+        };
+        if let Some(older) = taken.insert(node.clone(), entry) {
+            older.replaced.cancel();
         }
         Ok(Seat {
             seats: self.clone(),
             node: node.clone(),
             epoch,
             replaced,
+            lapsed,
         })
     }
 
     /// A session of the node was opened under `epoch`, here or on another server.
     pub(super) fn supersede(&self, node: &NodeId, epoch: u64) {
-        if let Some((there, session)) = self.taken().get(node)
-            && *there < epoch
+        if let Some(there) = self.taken().get(node)
+            && there.epoch < epoch
         {
-            session.cancel();
+            there.replaced.cancel();
+        }
+    }
+
+    /// The record of the node's session went at `revision`: its lease has run out. An etcd whose
+    /// leader was paused may even take back a lease that was renewed (etcd issue 15247), and the
+    /// scheduler gives a node up soon after, so the agent is to register again at once and not
+    /// only at its next renewal.
+    pub(super) fn lapse(&self, node: &NodeId, revision: Revision) {
+        if let Some(there) = self.taken().get(node)
+            && there.registered < revision
+        {
+            there.lapsed.cancel();
         }
     }
 }
@@ -65,7 +97,7 @@ impl Seats {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.taken();
-        if taken.get(&self.node).is_some_and(|(epoch, _)| *epoch == self.epoch) {
+        if taken.get(&self.node).is_some_and(|there| there.epoch == self.epoch) {
             taken.remove(&self.node);
         }
     }
@@ -79,10 +111,10 @@ mod tests {
     fn the_newest_registration_has_the_seat() {
         let seats = Arc::new(Seats::default());
         let node = NodeId::new("n1").unwrap();
-        let first = seats.take(&node, 1).unwrap();
-        let third = seats.take(&node, 3).unwrap();
+        let first = seats.take(&node, 1, Revision(10)).unwrap();
+        let third = seats.take(&node, 3, Revision(30)).unwrap();
         assert!(first.replaced.is_cancelled() && !third.replaced.is_cancelled());
-        assert!(matches!(seats.take(&node, 2), Err(End::Replaced)));
+        assert!(matches!(seats.take(&node, 2, Revision(20)), Err(End::Replaced)));
         drop(first);
         assert_eq!(
             seats.taken().len(),
@@ -98,11 +130,27 @@ mod tests {
     }
 
     #[test]
+    fn a_session_whose_record_goes_later_than_it_came_has_lapsed() {
+        let seats = Arc::new(Seats::default());
+        let node = NodeId::new("n1").unwrap();
+        let seat = seats.take(&node, 1, Revision(10)).unwrap();
+        seats.lapse(&node, Revision(9));
+        assert!(!seat.lapsed.is_cancelled(), "an earlier session's record");
+        seats.lapse(&node, Revision(11));
+        assert!(seat.lapsed.is_cancelled() && !seat.replaced.is_cancelled());
+    }
+
+    #[test]
     fn a_full_server_takes_no_further_node_but_lets_its_own_come_back() {
         let seats = Arc::new(Seats::default());
         let node = |i: usize| NodeId::new(format!("n{i}")).unwrap();
-        let _held: Vec<Seat> = (0..SEATS_MAX).map(|i| seats.take(&node(i), 1).unwrap()).collect();
-        assert!(matches!(seats.take(&node(SEATS_MAX), 1), Err(End::Crowded)));
-        assert!(seats.take(&node(0), 2).is_ok());
+        let _held: Vec<Seat> = (0..SEATS_MAX)
+            .map(|i| seats.take(&node(i), 1, Revision(1)).unwrap())
+            .collect();
+        assert!(matches!(
+            seats.take(&node(SEATS_MAX), 1, Revision(1)),
+            Err(End::Crowded)
+        ));
+        assert!(seats.take(&node(0), 2, Revision(2)).is_ok());
     }
 }

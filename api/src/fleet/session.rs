@@ -202,7 +202,9 @@ async fn open(
         () = stopping.cancelled() => return Err(End::Stopping),
     };
     *kept = Some(enrolled.clone());
-    let seat = fleet.seats.take(&registration.node, enrolled.epoch())?;
+    let seat = fleet
+        .seats
+        .take(&registration.node, enrolled.epoch(), enrolled.revision())?;
     tracing::info!(node_id = %registration.node, node_epoch = enrolled.epoch(), "node registered");
     let _counted = Counted::new(fleet);
     let (to_open, opens) = mpsc::unbounded_channel();
@@ -233,6 +235,7 @@ async fn open(
         biased;
         () = stopping.cancelled() => End::Stopping,
         () = seat.replaced.cancelled() => End::Replaced,
+        () = seat.lapsed.cancelled() => End::LeaseLost,
         () = gate::ended(admitted.until_s) => End::CertificateEnded,
         end = session.renew() => end,
         end = session.receive(inbound) => end,
