@@ -150,7 +150,8 @@ fn run_detail(status: &str) -> Value {
         "attempt": 1, "node": "n1", "node_name": "node-1", "reason": "ended with exit code 3", "exit_code": 3,
         "outcome": "exited", "needs": [], "allow_failure": false, "image": "i", "timeout_ms": 1,
         "resources": { "cpu_millis": 1, "memory_bytes": 1, "disk_bytes": 1 }, "phases": [], "use": null,
-        "times": { "queued_ms": 1, "assigned_ms": 1, "started_ms": 1000, "ended_ms": 2000 }, "log_bytes": null
+        "times": { "queued_ms": 1, "assigned_ms": 1, "started_ms": 1000, "ended_ms": 2000 }, "log_bytes": null,
+        "retry_at_ms": null, "attempts": []
     });
     let more = json!({
         "title": null, "attempt": 1, "repository": "/srv/a", "variables": {}, "findings": [], "cancel_requested": false,
