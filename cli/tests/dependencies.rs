@@ -74,7 +74,8 @@ const RULES: &[Rule] = &[
     Rule {
         crate_name: "store-etcd",
         may_use: &["store", "model"],
-        never: &["axum", "libcontainer"],
+        // axum comes with tonic, which etcd's client speaks.
+        never: &["libcontainer", "rusqlite"],
     },
     Rule {
         crate_name: "store-s3",

@@ -21,7 +21,7 @@ use std::ffi::OsString;
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminCommand {
     /// Make a cluster: its authority, and for each server a folder with its configuration
-    Init(init::InitArguments),
+    Init(Box<init::InitArguments>),
     /// Test everything that a role's configuration needs, and say what to mend
     Check(check::CheckArguments),
     /// Certificates

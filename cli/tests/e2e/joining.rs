@@ -385,6 +385,111 @@ fn a_server_takes_over_a_rotated_certificate_without_a_restart() {
     );
 }
 
+const SEVERAL: [&str; 6] = [
+    "--server",
+    "s1=10.0.0.1",
+    "--server",
+    "s2=s2.test:7000,ci.test",
+    "--server",
+    "s3=::1",
+];
+
+fn try_init(dir: &Path, arguments: &[&str]) -> Output {
+    let output = buildflow()
+        .args(["admin", "init", "--dir"])
+        .arg(dir)
+        .args(arguments)
+        .output();
+    output.expect("ran")
+}
+
+#[test]
+fn a_cluster_that_could_not_work_is_not_made() {
+    let folder = tempfile::tempdir().expect("folder");
+    let dir = folder.path().join("made");
+    let cases = [
+        (&SEVERAL[..], "several servers need etcd"),
+        (
+            &["--server", "s1=a", "--etcd", "http://e:2379"],
+            "name a bucket with --s3-bucket",
+        ),
+        (&["--server", "s1=a", "--server", "s1=b"], "given twice"),
+        (&["--server", "s1"], "must look like server-1=10.0.0.1:7420"),
+        (&["--server", "s1=a/b"], "must look like server-1=10.0.0.1:7420"),
+    ];
+    for (arguments, words) in cases {
+        expect_refused(&try_init(&dir, arguments), 2, words);
+        assert!(
+            !dir.exists(),
+            "nothing is written before everything is known to be right"
+        );
+    }
+}
+
+/// What `admin init` writes for several servers is what a server takes, and shows no secret.
+#[test]
+fn a_cluster_of_several_servers_is_made_in_one_go() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (dir, key) = (folder.path().join("made"), folder.path().join("key"));
+    fs::write(&key, "hunter2\n").expect("written");
+    let key = key.display().to_string();
+    let engines = [
+        "--etcd",
+        "http://10.0.0.11:2379",
+        "--postgres",
+        "postgres://u:hunter2@h/d",
+    ];
+    let bucket = [
+        "--s3-bucket",
+        "b",
+        "--s3-access-key-file",
+        &key,
+        "--s3-secret-key-file",
+        &key,
+    ];
+    let made = try_init(&dir, &[&SEVERAL[..], &engines, &bucket].concat());
+    assert!(
+        made.status.success() && !said(&made).contains("hunter2"),
+        "{}",
+        said(&made)
+    );
+    let mut tokens = Vec::new();
+    for name in ["s1", "s2", "s3"] {
+        let config = dir.join(name).join("server.yml");
+        for flag in ["--check-config", "--print-config"] {
+            let output = buildflow().args(["server", flag, "--config"]).arg(&config).output();
+            let output = output.expect("ran");
+            assert!(
+                output.status.success() && !said(&output).contains("hunter2"),
+                "{}",
+                said(&output)
+            );
+        }
+        for entry in fs::read_dir(dir.join(name)).expect("made") {
+            expect_closed(&entry.expect("listed").path());
+        }
+        tokens.push(fs::read_to_string(dir.join(name).join("admin-token")).expect("made"));
+    }
+    assert!(tokens.windows(2).all(|pair| pair[0] == pair[1]), "one token for all");
+    let names = |name: &str| {
+        let text = fs::read_to_string(dir.join(name).join("server.pem")).expect("made");
+        Certificate::from_pem(&text).expect("a certificate").names
+    };
+    assert_eq!(names("s2"), ["s2.test", "ci.test"]);
+    assert_eq!(names("s3"), ["::1"]);
+}
+
+/// All but the authority's certificate is its owner's alone.
+fn expect_closed(path: &Path) {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).expect("there").permissions());
+    let shown = path.ends_with("authority.pem");
+    assert!(
+        shown || mode & 0o077 == 0,
+        "{} is open to others: {mode:o}",
+        path.display()
+    );
+}
+
 /// The rotation of an authority, step by step, on the folder alone.
 #[test]
 fn an_authority_is_rotated_in_three_steps() {
