@@ -75,7 +75,7 @@ const RULES: &[Rule] = &[
         crate_name: "store-etcd",
         may_use: &["store", "model"],
         // axum comes with tonic, which etcd's client speaks.
-        never: &["libcontainer", "rusqlite"],
+        never: &["libcontainer"],
     },
     Rule {
         crate_name: "store-s3",
