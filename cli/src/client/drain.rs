@@ -214,3 +214,140 @@ pub(super) async fn remove(api: &Api, name: &str, confirm_gone: bool, output: &m
     }
     Ok(Exit::Success)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::arguments::Share;
+    use crate::client::settings::Settings;
+    use axum::extract::{Path, State};
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+    use serde_json::{Value, json};
+    use std::sync::{Arc, Mutex};
+
+    fn node(id: &str, eligibility: &str, allocations: usize) -> Value {
+        let resources = json!({ "cpu_millis": 1, "memory_bytes": 1, "disk_bytes": 1 });
+        json!({
+            "node_id": id, "name": format!("{id}.test"), "connected": true, "server": null, "lease": "renewed",
+            "eligibility": eligibility, "cordoned_by": null, "cordoned_ms": null, "drain": null, "asked": [], "epoch": 1,
+            "capacity": resources, "free": resources, "slots": 1, "allocations": allocations,
+            "labels": { "pool": if id == "n4" { "small" } else { "large" } },
+            "facts": { "kernel": "", "cgroups": "", "agent_version": "", "boot_id": "" }, "registered_ms": 1
+        })
+    }
+
+    /// Nodes with one step each, which is over when it is looked at for the second time; notes how
+    /// many were drained at once.
+    #[derive(Default)]
+    struct Fleet {
+        draining: BTreeMap<String, usize>,
+        most: usize,
+        asked: Vec<String>,
+        /// Somebody uncordons them at once.
+        meddled_with: bool,
+    }
+
+    type Shared = Arc<Mutex<Fleet>>;
+
+    async fn list() -> Json<Value> {
+        let nodes = ["n1", "n2", "n3", "n4"].map(|id| node(id, "eligible", 1));
+        Json(json!({ "nodes": nodes }))
+    }
+
+    async fn begin(State(fleet): State<Shared>, Path(id): Path<String>, Json(wish): Json<Value>) -> Json<Value> {
+        let mut fleet = fleet.lock().expect("no panic");
+        fleet.asked.push(format!("{id} {wish}"));
+        fleet.draining.insert(id.clone(), 2);
+        let busy = fleet.draining.values().filter(|left| **left > 0).count();
+        fleet.most = fleet.most.max(busy);
+        Json(json!({ "message": "is drained", "node": node(&id, "draining", 1) }))
+    }
+
+    async fn look_at(State(fleet): State<Shared>, Path(id): Path<String>) -> Json<Value> {
+        let mut fleet = fleet.lock().expect("no panic");
+        let meddled_with = fleet.meddled_with;
+        let left = fleet.draining.entry(id.clone()).or_default();
+        *left = left.saturating_sub(1);
+        let eligibility = if meddled_with { "eligible" } else { "draining" };
+        let mut shown = node(&id, eligibility, *left);
+        shown["running"] = json!([]);
+        Json(shown)
+    }
+
+    async fn serve(fleet: Shared) -> Api {
+        let router = Router::new()
+            .route("/api/v1/nodes", get(list))
+            .route("/api/v1/nodes/{id}", get(look_at))
+            .route("/api/v1/nodes/{id}/drain", post(begin))
+            .with_state(fleet);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let addr = listener.local_addr().expect("bound");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let settings = Settings::from(Some(format!("http://{addr}")), |_| None).expect("legal");
+        Api::connect(&settings).expect("a client")
+    }
+
+    fn wish(max_unavailable: Option<Share>, no_wait: bool) -> DrainArguments {
+        DrainArguments {
+            nodes: NodeChoice {
+                nodes: Vec::new(),
+                selector: vec![("pool".to_owned(), "large".to_owned())],
+            },
+            deadline: Some("45m".parse().expect("legal")),
+            max_unavailable,
+            no_wait,
+        }
+    }
+
+    fn silent() -> Output {
+        Output::to(crate::client::OutputForm::Table, Box::new(std::io::sink()))
+    }
+
+    #[tokio::test]
+    async fn no_more_nodes_are_drained_at_once_than_was_said() {
+        for (share, most) in [(Some(Share::Percent(40)), 1), (Some(Share::Count(2)), 2), (None, 3)] {
+            let fleet = Shared::default();
+            let api = serve(fleet.clone()).await;
+            let exit = drain(&api, &wish(share, false), &mut silent()).await.expect("drained");
+            assert_eq!(exit, Exit::Success);
+            let fleet = fleet.lock().expect("no panic");
+            assert_eq!(fleet.most, most, "{share:?}");
+            let asked: Vec<String> = ["n1", "n2", "n3"]
+                .map(|id| format!("{id} {{\"deadline\":\"45m\"}}"))
+                .to_vec();
+            assert_eq!(fleet.asked, asked, "each once, and only those with the label");
+            assert!(
+                fleet.draining.values().all(|left| *left == 0),
+                "it waited until they were empty"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_drain_that_somebody_ends_is_told() {
+        let fleet = Shared::default();
+        fleet.lock().expect("no panic").meddled_with = true;
+        let api = serve(fleet).await;
+        let ended = drain(&api, &wish(None, false), &mut silent())
+            .await
+            .expect_err("it was ended");
+        assert!(ended.to_string().contains("was ended by somebody else"), "{ended}");
+        let exit = drain(&api, &wish(None, true), &mut silent())
+            .await
+            .expect("it does not wait");
+        assert_eq!(exit, Exit::Success);
+    }
+
+    #[test]
+    fn a_share_of_nodes_is_one_at_least() {
+        for (share, all, expected) in [
+            (Share::Percent(5), 3, 1),
+            (Share::Percent(5), 100, 5),
+            (Share::Percent(100), 7, 7),
+            (Share::Count(4), 2, 4),
+        ] {
+            assert_eq!(share.of(all), expected);
+        }
+    }
+}

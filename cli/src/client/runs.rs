@@ -6,7 +6,7 @@ use super::http::{Api, Parameter};
 use super::output::Output;
 use super::resolve;
 use super::table::{Cell, Colour, Paint, ago, cores, counted, duration, fields, now_ms, printable, size, table};
-use api::dto::{CancelAccepted, RunDetail, RunList, RunSummary, StepDetail, StepExplained};
+use api::dto::{AttemptDetail, CancelAccepted, RunDetail, RunList, RunSummary, StepDetail, StepExplained};
 use serde_json::{Value, json};
 
 /// The most steps that `explain` explains at once.
@@ -148,7 +148,39 @@ pub(super) fn detail(paint: Paint, run: &RunDetail, now: u64) -> String {
             &rows,
         ));
     }
+    text.push_str(&attempts(paint, run, now));
     text
+}
+
+/// Every try of the steps that had several, oldest first.
+fn attempts(paint: Paint, run: &RunDetail, now: u64) -> String {
+    let steps = run.stages.iter().flat_map(|stage| &stage.steps);
+    let tried_again = steps.filter(|step| step.attempts.len() > 1);
+    let rows: Vec<Vec<Cell>> = tried_again
+        .flat_map(|step| {
+            step.attempts
+                .iter()
+                .map(|attempt| attempt_row(&step.name, attempt, now))
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heading = ["STEP", "ATTEMPT", "NODE", "OUTCOME", "TOOK", "REASON"];
+    format!("\n{}", table(paint, &heading, &rows))
+}
+
+fn attempt_row(step: &str, attempt: &AttemptDetail, now: u64) -> Vec<Cell> {
+    let node = attempt.node_name.as_deref().or(attempt.node.as_deref());
+    let counted = if attempt.counts { "" } else { " (not counted)" };
+    vec![
+        step.into(),
+        format!("{}{counted}", attempt.attempt).into(),
+        node.unwrap_or("").into(),
+        attempt.outcome.as_deref().unwrap_or("").into(),
+        took(attempt.times.started_ms, attempt.times.ended_ms, now).into(),
+        attempt.reason.as_deref().unwrap_or("").into(),
+    ]
 }
 
 /// A step's status, and whether its failure was allowed.

@@ -516,6 +516,52 @@ async fn verbs_of_later_releases_are_refused_by_name() {
     }
 }
 
+/// Nobody listens on the discard port of the loopback.
+#[tokio::test]
+async fn the_next_address_is_tried_when_one_cannot_be_reached() {
+    let fake = Fake::with(&["failed"], &[]);
+    let addr = fake.serve().await;
+    let ran = buildflow_at(
+        &format!("http://127.0.0.1:9,{addr}"),
+        &["show", RUN, "--output", "json"],
+    )
+    .await;
+    assert_eq!((ran.code, ran.json()), (0, run_detail("failed")));
+    let nobody = buildflow_at("http://127.0.0.1:9,http://127.0.0.2:9", &["show", RUN]).await;
+    assert_eq!(nobody.code, 5, "{nobody:?}");
+    assert!(
+        nobody.failure.contains("http://127.0.0.1:9, http://127.0.0.2:9"),
+        "{nobody:?}"
+    );
+}
+
+#[tokio::test]
+async fn every_try_of_a_step_is_shown() {
+    let times = json!({ "queued_ms": 1, "assigned_ms": 1, "started_ms": 1000, "ended_ms": 2000 });
+    let attempt = |n: u32, node: &str, reason: &str, counts: bool| {
+        json!({
+            "attempt": n, "node": node, "node_name": null, "outcome": "lost", "exit_code": null, "reason": reason,
+            "ended": true, "counts": counts, "times": times, "use": null, "log_bytes": null, "log_lost": false
+        })
+    };
+    let mut run = run_detail("failed");
+    run["stages"][0]["steps"][0]["attempts"] = json!([
+        attempt(1, "n7", "its node was lost", true),
+        attempt(2, "n8", "its node is drained", false)
+    ]);
+    let run: api::dto::RunDetail = serde_json::from_value(run).expect("its form");
+    let text = super::runs::detail(Paint::Plain, &run, 3_000);
+    for words in [
+        "ATTEMPT",
+        "n7",
+        "its node was lost",
+        "2 (not counted)",
+        "its node is drained",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
 #[test]
 fn wrong_arguments_are_refused() {
     for line in [

@@ -136,8 +136,11 @@ impl Fabric {
 
     /// A GET to the given server.
     pub(crate) fn get_from(&self, server: &str, path: &str) -> Option<Value> {
-        let request = self.http.get(format!("{server}{path}")).bearer_auth(&self.token).send();
-        let text = self.runtime.block_on(async { request.await.ok()?.text().await.ok() })?;
+        let request = self.http.get(format!("{server}{path}")).bearer_auth(&self.token);
+        // A request with a time-out wants a runtime from its beginning.
+        let text = self
+            .runtime
+            .block_on(async { request.send().await.ok()?.text().await.ok() })?;
         Some(serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
