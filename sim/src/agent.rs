@@ -346,7 +346,7 @@ impl World {
                 self.tell_agent(which, soon, AgentEvent::Launch { alloc, until_ms });
             }
             Effect::Prepare => {
-                let delay = self.rng.random_range(1..800);
+                let delay = self.rng.random_range(1..self.mood.prepare_ms);
                 let event = match self.rng.random_range(0..40) {
                     0 => prepare_failed("no such image", true),
                     1 => prepare_failed("the registry does not answer", false),
@@ -372,7 +372,7 @@ impl World {
 
     fn send_report(&mut self, which: usize, report: Observed) {
         if report.state == ObservedState::Ended {
-            self.note_truth(&report);
+            self.note_truth(which, &report);
         }
         let copies = if self.faulty && self.rng.random_bool(0.2) { 2 } else { 1 };
         for _ in 0..copies {

@@ -7,9 +7,41 @@ use crate::world::World;
 use model::{NodeRecord, RequestKind, SessionRecord, key};
 use rand::Rng;
 use rand::rngs::StdRng;
+use store::LeaseId;
 
 /// The longest outage, pause or cut: longer than a lease and its grace.
 const LONGEST_MS: u64 = 40_000;
+
+/// Kinds of faults, as [`World::break_something`] counts them.
+const KINDS: usize = 18;
+
+/// What is likely in a world: a few kinds of trouble that come often find more than all kinds that
+/// come seldom.
+#[derive(Debug)]
+pub(crate) struct Mood {
+    /// The faults that happen here.
+    faults: Vec<usize>,
+    /// Steps last for up to this long, by themselves.
+    pub(crate) step_ms: u64,
+    /// Preparing takes up to this long.
+    pub(crate) prepare_ms: u64,
+}
+
+impl Mood {
+    pub(crate) fn new(rng: &mut StdRng) -> Self {
+        let some = rng.random_range(0.15..=1.0);
+        let faults = (0..KINDS).filter(|_| rng.random_bool(some)).collect();
+        Self {
+            faults,
+            step_ms: [2_000, 20_000, 50_000][rng.random_range(0..3)],
+            prepare_ms: [20, 800][rng.random_range(0..2)],
+        }
+    }
+
+    fn fault(&self, rng: &mut StdRng) -> Option<usize> {
+        (!self.faults.is_empty()).then(|| self.faults[rng.random_range(0..self.faults.len())])
+    }
+}
 
 /// A random time from now on.
 pub(crate) fn ends_after(rng: &mut StdRng, longest_ms: u64) -> u64 {
@@ -24,11 +56,15 @@ impl World {
         }
         let server = self.rng.random_range(0..self.servers.len());
         let machine = self.rng.random_range(0..self.machines.len());
-        match self.rng.random_range(0..16) {
+        let Some(fault) = self.mood.fault(&mut self.rng) else {
+            return;
+        };
+        match fault {
             0 | 1 if self.servers[server].up => self.crash_server(server),
             2 => self.pause_server(server),
             3 | 4 if self.machines[machine].agent.is_some() => {
                 let down = ends_after(&mut self.rng, 10_000);
+                self.note(&format!("n{machine}"), || format!("its agent crashes for {down} ms"));
                 self.crash_agent(machine, down);
             }
             5 if self.machines[machine].agent.is_some() => self.lose_machine(machine),
@@ -44,13 +80,36 @@ impl World {
                 let node = self.machines[machine].record.id.clone();
                 self.request(RequestKind::Cordon { node });
             }
+            16 | 17 if self.hasty_store => self.take_leases_away(machine),
             _ => {}
+        }
+    }
+
+    /// The store ends leases that were renewed in time: those of one node's streams, or all.
+    fn take_leases_away(&mut self, machine: usize) {
+        if self.network.store_down {
+            return;
+        }
+        let all = self.rng.random_bool(0.3);
+        let mut taken: Vec<LeaseId> = Vec::new();
+        for server in &self.servers {
+            let sessions = server.sessions.iter().filter(|(of, _)| all || **of == machine);
+            taken.extend(sessions.map(|(_, session)| session.lease));
+            taken.extend(server.scheduler.lease.filter(|_| all));
+        }
+        self.report.taken_leases += taken.len();
+        for lease in taken {
+            self.note("store", || format!("takes lease {} away before its time", lease.0));
+            self.store.lease_revoke(lease, self.agenda.now_ms());
         }
     }
 
     fn pause_server(&mut self, server: usize) {
         let pause = ends_after(&mut self.rng, 20_000);
-        self.servers[server].paused_until_ms = self.agenda.now_ms() + pause;
+        self.note(&format!("s{server}"), || format!("is paused for {pause} ms"));
+        let until_ms = self.agenda.now_ms() + pause;
+        let paused = &mut self.servers[server].paused_until_ms;
+        *paused = until_ms.max(*paused);
         let nodes: Vec<usize> = self.servers[server].sessions.keys().copied().collect();
         for machine in nodes {
             // Agents give up a silent server.
@@ -62,7 +121,10 @@ impl World {
 
     fn pause_agent(&mut self, machine: usize) {
         let pause = ends_after(&mut self.rng, LONGEST_MS);
-        self.machines[machine].paused_until_ms = self.agenda.now_ms() + pause;
+        self.note(&format!("n{machine}"), || format!("its agent is paused for {pause} ms"));
+        let until_ms = self.agenda.now_ms() + pause;
+        let paused = &mut self.machines[machine].paused_until_ms;
+        *paused = until_ms.max(*paused);
         if pause > 15_000 {
             self.break_stream(machine, false);
         }
@@ -72,6 +134,7 @@ impl World {
     fn lose_machine(&mut self, machine: usize) {
         let long = self.rng.random_bool(0.5);
         let down = ends_after(&mut self.rng, if long { 2 * LONGEST_MS } else { 10_000 });
+        self.note(&format!("n{machine}"), || format!("loses its power for {down} ms"));
         let node = self.machines[machine].record.id.clone();
         self.reboot(machine, down);
         if !long || self.network.store_down || self.rng.random_bool(0.5) {
@@ -82,6 +145,7 @@ impl World {
         let connected = session.is_some_and(|s| s.decode::<SessionRecord>().expect("a session").connected);
         if let (Some(found), false) = (self.store.get(&key::node(&node)).expect("legal"), connected) {
             let node_epoch = found.decode::<NodeRecord>().expect("a node").epoch;
+            self.report.declared_gone += 1;
             self.request(RequestKind::ConfirmGone { node, node_epoch });
         }
     }
@@ -97,6 +161,9 @@ impl World {
                 continue;
             }
             self.network.cut(machine, server);
+            self.note(&format!("n{machine}"), || {
+                format!("is cut off from s{server} for {lasts} ms")
+            });
             if self.streams_to(machine, server) {
                 let at_once = self.rng.random_bool(0.3);
                 self.break_stream(machine, at_once);
@@ -109,6 +176,9 @@ impl World {
         self.report.cuts += 1;
         self.network.cut_store(server);
         let lasts = ends_after(&mut self.rng, LONGEST_MS);
+        self.note(&format!("s{server}"), || {
+            format!("is cut off from the store for {lasts} ms")
+        });
         self.agenda.after(lasts, Event::Mend(Mend::ServerToStore(server)));
     }
 
@@ -117,6 +187,7 @@ impl World {
             self.report.outages += 1;
             self.network.store_down = true;
             let lasts = ends_after(&mut self.rng, LONGEST_MS);
+            self.note("store", || format!("has lost its quorum for {lasts} ms"));
             self.agenda.after(lasts, Event::Mend(Mend::Store));
         }
     }
@@ -148,16 +219,11 @@ impl World {
         }
     }
 
+    /// Pauses end by themselves: what waits for a sleeper stays in order.
     pub(crate) fn heal(&mut self) {
         self.faulty = false;
         self.regain_quorum();
         self.network.mend_all();
-        for server in &mut self.servers {
-            server.paused_until_ms = 0;
-        }
-        for machine in &mut self.machines {
-            machine.paused_until_ms = 0;
-        }
         for machine in 0..self.machines.len() {
             self.uncordon(machine);
         }

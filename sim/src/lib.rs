@@ -4,7 +4,7 @@
 //! [`run`] lives through one seed: runs with random graphs, cancels and drains; servers that crash,
 //! pause, lose answers and lose sight of the store; a store that loses its quorum; nodes whose agents
 //! crash, pause, reboot and are cut off from some servers or all, whose clocks run too fast or too
-//! slow; reports that are late, repeated and out of order. The invariants are asserted after every
+//! slow; a store that takes leases away which were renewed; reports that are late, repeated and out of order. The invariants are asserted after every
 //! event; then everything is healed and every run must end. The same seed gives the same history, to
 //! the byte.
 //!
@@ -18,8 +18,11 @@ mod leading;
 mod machine;
 mod message;
 mod network;
+mod report;
 mod server;
+mod trace;
 mod workload;
 mod world;
 
-pub use world::{Report, run};
+pub use report::Report;
+pub use world::run;

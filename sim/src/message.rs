@@ -98,6 +98,8 @@ pub(crate) enum ServerEvent {
     ReadOrders { stream: Stream },
     /// The stream is found broken.
     Gone { stream: Stream },
+    /// The session of a stream that lives is gone from the store.
+    Vanished { stream: Stream },
     /// A node asks whether the store has lost its quorum.
     Ask { machine: usize, agent: u64, round: u64 },
 }

@@ -13,12 +13,20 @@ use node_agent::{Order, Work};
 use rand::Rng;
 use scheduler::LeaseTimes;
 use std::collections::BTreeMap;
-use store::{Commit, Expect, LeaseId, Revision, Txn};
+use store::{Change, Commit, Expect, LeaseId, Revision, Txn};
 
-/// What servers and nodes agree on.
-pub(crate) const LEASE: LeaseTimes = LeaseTimes {
+/// What servers and nodes agree on with a store that takes no lease away before its time.
+pub(crate) const PROMPT: LeaseTimes = LeaseTimes {
     lease_ms: 20_000,
     grace_ms: 5_000,
+};
+
+/// With a store that may take away a lease which was renewed a moment ago, as etcd before 3.4.31
+/// does when its paused leader wakes: an absent session says nothing of what its node still
+/// believes, so a whole lease is waited for besides.
+pub(crate) const PATIENT: LeaseTimes = LeaseTimes {
+    grace_ms: PROMPT.lease_ms + PROMPT.grace_ms,
+    ..PROMPT
 };
 
 /// How often a server asks the store for a sign of life.
@@ -48,7 +56,7 @@ pub(crate) struct Server {
 #[derive(Debug)]
 pub(crate) struct Session {
     number: u64,
-    lease: LeaseId,
+    pub(crate) lease: LeaseId,
     /// Of our own session record.
     revision: Revision,
     /// Orders on this stream arrive no earlier than this: a stream does not change their order.
@@ -94,6 +102,7 @@ impl World {
     }
 
     pub(crate) fn crash_server(&mut self, which: usize) {
+        self.note(&format!("s{which}"), || "crashes".to_owned());
         let server = &mut self.servers[which];
         server.up = false;
         server.life += 1;
@@ -127,6 +136,7 @@ impl World {
             ServerEvent::Report { stream, report } => self.file(which, stream, *report),
             ServerEvent::ReadOrders { stream } => self.read_orders(which, stream),
             ServerEvent::Gone { stream } => self.gone(which, stream),
+            ServerEvent::Vanished { stream } => self.vanished(which, stream),
         }
     }
 
@@ -155,9 +165,10 @@ impl World {
     /// Registers the node: its record under the next epoch, and its session under a new lease.
     fn take_in(&mut self, which: usize, stream: Stream) {
         let now_ms = self.agenda.now_ms();
+        let lease_ms = self.lease_times().lease_ms;
         let machine = &self.machines[stream.machine];
         let node = machine.record.id.clone();
-        let lease = self.store.lease_grant(LEASE.lease_ms, now_ms).expect("legal");
+        let lease = self.store.lease_grant(lease_ms, now_ms).expect("legal");
         let found = self.store.get(&key::node(&node)).expect("legal");
         let before = found.as_ref().map(|f| f.decode::<NodeRecord>().expect("a node"));
         let record = NodeRecord {
@@ -190,7 +201,7 @@ impl World {
         self.servers[which].sessions.insert(stream.machine, session);
         let welcome = AgentEvent::Welcome {
             stream: stream.number,
-            lease_ms: LEASE.lease_ms,
+            lease_ms,
         };
         self.answer_agent_after(which, stream.machine, delay, welcome);
         self.orders_changed(stream.machine);
@@ -224,8 +235,45 @@ impl World {
             };
             return self.answer_agent(which, stream.machine, ack);
         }
+        self.end_stream(which, stream);
+    }
+
+    fn end_stream(&mut self, which: usize, stream: Stream) {
         self.servers[which].sessions.remove(&stream.machine);
         self.answer_agent(which, stream.machine, AgentEvent::Broken { stream: stream.number });
+    }
+
+    /// The servers that hold a stream of this node hear, some time, that its session is gone.
+    pub(crate) fn session_changed(&mut self, change: &Change) {
+        let Some(node) = change
+            .key
+            .strip_prefix(key::SESSIONS)
+            .filter(|_| change.value.is_none())
+        else {
+            return;
+        };
+        let Some(machine) = self.machines.iter().position(|m| m.record.id.as_str() == node) else {
+            return;
+        };
+        for which in 0..self.servers.len() {
+            let number = self.servers[which].sessions.get(&machine).map(|s| s.number);
+            if let Some(number) = number {
+                let delay = self.delay();
+                let stream = Stream { machine, number };
+                self.tell_server(which, delay, ServerEvent::Vanished { stream });
+            }
+        }
+    }
+
+    /// If the lease is gone with the session, the node is to register again before it is missed.
+    fn vanished(&mut self, which: usize, stream: Stream) {
+        let now_ms = self.agenda.now_ms();
+        let Some(lease) = self.session(which, stream).map(|s| s.lease) else {
+            return;
+        };
+        if self.store.lease_keep_alive(lease, now_ms).is_err() {
+            self.end_stream(which, stream);
+        }
     }
 
     /// The stream is broken: nothing new goes there, but its lease runs to its end.

@@ -1,18 +1,21 @@
 //! The whole cluster and the loop over its events.
 
 use crate::agenda::Agenda;
-use crate::faults::ends_after;
+use crate::faults::{Mood, ends_after};
 use crate::invariants::Watcher;
 use crate::leading::PREFIXES;
 use crate::machine::Machine;
 use crate::message::{Event, MachineEvent};
 use crate::network::{Clock, Network};
-use crate::server::Server;
+use crate::report::Report;
+use crate::server::{PATIENT, PROMPT, Server};
+use crate::trace::Trace;
 use crate::workload::{self, Planned};
 use model::{AllocId, Observed, Request, RequestKind, RunId, key};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::collections::{BTreeMap, VecDeque};
+use scheduler::LeaseTimes;
+use std::collections::BTreeMap;
 use store::memory::MemoryCore;
 use store::{Expect, Revision, Txn, WatchEvent};
 
@@ -25,51 +28,6 @@ const FAULTY_MS: u64 = 120_000;
 const PROGRESS_MS: u64 = 3_600_000;
 /// How often something breaks, on average.
 const FAULT_EVERY_MS: u64 = 2_500;
-/// The most lines of the history that a failure prints.
-const TRACE_MAX: usize = 80;
-
-/// What happened under a seed, so that tests can demand that something did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Events in all.
-    pub events: usize,
-    /// Runs that were triggered; all have ended.
-    pub runs: usize,
-    /// Containers that were started.
-    pub launched: usize,
-    /// Times a server won the election.
-    pub leaders: usize,
-    /// Times a server learned from a refused commit that it does not lead.
-    pub deposed: usize,
-    /// Commits that the store refused because something had changed.
-    pub refused: usize,
-    /// Commits whose answer was lost.
-    pub lost_answers: usize,
-    /// Commits that were applied after their sender had crashed or lost its view.
-    pub commits_of_the_dead: usize,
-    /// Views that were built anew because a watch had fallen behind.
-    pub resyncs: usize,
-    /// Containers that a restarted agent found.
-    pub readopted: usize,
-    /// Reports that arrived when their attempt's end was in its step already.
-    pub late_reports: usize,
-    /// Reports of attempts that did not stand any more: refused.
-    pub stale_reports: usize,
-    /// Streams that went from one server to another.
-    pub moved: usize,
-    /// Containers that the shims killed at their node's deadline.
-    pub killed_by_lease: usize,
-    /// Deadlines that were put off because every server had said that the quorum was lost.
-    pub quorum_extensions: usize,
-    /// Steps that were tried again: because their node was lost, was drained, or otherwise.
-    pub tried_again: [usize; 3],
-    /// Times the store lost its quorum.
-    pub outages: usize,
-    /// Cables that were pulled.
-    pub cuts: usize,
-    /// Steps that ended well, failed, timed out, were cancelled, were skipped.
-    pub ended: [usize; 5],
-}
 
 /// The cluster.
 pub(crate) struct World {
@@ -92,9 +50,12 @@ pub(crate) struct World {
     /// Things break.
     pub(crate) faulty: bool,
     pub(crate) report: Report,
+    /// The store's engine is one that takes leases away which were renewed; the cluster is set up
+    /// for that.
+    pub(crate) hasty_store: bool,
+    pub(crate) mood: Mood,
     seen: Revision,
-    /// The last events, when they are wanted: writing them down costs more than living them.
-    trace: Option<VecDeque<String>>,
+    pub(crate) trace: Trace,
 }
 
 /// Lives through a seed: two minutes in which things break, then until every run has ended.
@@ -106,9 +67,9 @@ pub(crate) struct World {
 pub fn run(seed: u64) -> Report {
     live(World::new(seed)).unwrap_or_else(|(_, panic)| {
         let mut again = World::new(seed);
-        again.trace = Some(VecDeque::new());
+        again.trace = Trace::wanted();
         if let Err((world, _)) = live(again) {
-            for line in world.trace.iter().flatten() {
+            for line in world.trace.lines() {
                 eprintln!("{line}");
             }
         }
@@ -129,13 +90,15 @@ fn live(mut world: World) -> Result<Report, (Box<World>, Panic)> {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let clock = |rng: &mut StdRng| Clock::running_at(rng.random_range(990..=1_010));
+        let clock = |rng: &mut StdRng| Clock::running_at(rng.random_range(950..=1_050));
         let machines = (0..rng.random_range(1..=4))
             .map(|n| Machine::new(workload::node(n, &mut rng), clock(&mut rng)))
             .collect();
         let servers = (0..rng.random_range(1..=3))
             .map(|_| Server::new(clock(&mut rng)))
             .collect();
+        let hasty_store = rng.random_bool(0.2);
+        let mood = Mood::new(&mut rng);
         Self {
             agenda: Agenda::starting_at(START_MS),
             store: MemoryCore::new(),
@@ -150,8 +113,10 @@ impl World {
             requests: 0,
             faulty: true,
             report: Report::default(),
+            hasty_store,
+            mood,
             seen: Revision(0),
-            trace: None,
+            trace: Trace::default(),
             rng,
         }
     }
@@ -193,7 +158,8 @@ impl World {
         let mut next_period = START_MS;
         while let Some(event) = self.agenda.next() {
             self.report.events += 1;
-            self.note(&event);
+            let at_ms = self.elapsed_ms();
+            self.trace.event(at_ms, &event);
             self.happen(event);
             self.look();
             if self.agenda.now_ms() >= next_period {
@@ -212,13 +178,20 @@ impl World {
         }
     }
 
-    fn note(&mut self, event: &Event) {
-        let Some(trace) = &mut self.trace else { return };
-        if trace.len() == TRACE_MAX {
-            trace.pop_front();
-        }
-        let line = format!("{} r{} {event:?}", self.agenda.now_ms(), self.store.revision().0);
-        trace.push_back(line.chars().take(400).collect());
+    /// What servers and nodes agree on.
+    pub(crate) fn lease_times(&self) -> LeaseTimes {
+        if self.hasty_store { PATIENT } else { PROMPT }
+    }
+
+    /// Since the beginning.
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        self.agenda.now_ms() - START_MS
+    }
+
+    /// For whoever reads the trace of a failure.
+    pub(crate) fn note(&mut self, who: &str, what: impl FnOnce() -> String) {
+        let at_ms = self.elapsed_ms();
+        self.trace.note(at_ms, who, what);
     }
 
     fn happen(&mut self, event: Event) {
@@ -314,7 +287,9 @@ impl World {
         for changes in revisions.values() {
             self.watcher.on_revision(changes);
             for change in changes {
+                self.trace.change(self.agenda.now_ms() - START_MS, change);
                 self.count_again(change);
+                self.session_changed(change);
                 let node = change.key.strip_prefix(key::ALLOCS).and_then(|k| k.split('/').next());
                 let machine = self.machines.iter().position(|m| Some(m.record.id.as_str()) == node);
                 if let Some(which) = machine {

@@ -1,0 +1,211 @@
+//! The last part of a history in words, one line an event, for whoever has to find out why a seed
+//! fails.
+//!
+//! What happens at any rate and says nothing (ticks, probes, campaigns, a look at everything) is
+//! left out. Not here: when a history is told ([`crate::run`]).
+
+use crate::message::{AgentEvent, Event, MachineEvent, Mend, SchedulerEvent, ServerEvent};
+use model::key::{self, RunKey};
+use model::{Allocation, Observed, SessionRecord, StepRecord};
+use std::collections::VecDeque;
+use store::Change;
+
+/// The most lines that a failure prints: half a minute of a busy cluster.
+const LINES_MAX: usize = 120;
+
+/// The last lines. Nothing is written down unless it is wanted: that costs more than the events.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    lines: Option<VecDeque<String>>,
+}
+
+impl Trace {
+    pub(crate) fn wanted() -> Self {
+        Self {
+            lines: Some(VecDeque::new()),
+        }
+    }
+
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &String> {
+        self.lines.iter().flatten()
+    }
+
+    /// `at_ms` is counted from the beginning.
+    pub(crate) fn event(&mut self, at_ms: u64, event: &Event) {
+        if self.lines.is_some()
+            && let Some((who, what)) = words(event)
+        {
+            self.line(at_ms, &who, &what);
+        }
+    }
+
+    pub(crate) fn change(&mut self, at_ms: u64, change: &Change) {
+        if self.lines.is_some() {
+            let what = change_words(change);
+            self.line(at_ms, "store", &format!("{what} (revision {})", change.revision.0));
+        }
+    }
+
+    /// A line that a closure writes, if it is wanted.
+    pub(crate) fn note(&mut self, at_ms: u64, who: &str, what: impl FnOnce() -> String) {
+        if self.lines.is_some() {
+            self.line(at_ms, who, &what());
+        }
+    }
+
+    fn line(&mut self, at_ms: u64, who: &str, what: &str) {
+        let Some(lines) = &mut self.lines else { return };
+        if lines.len() == LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(format!("{:>5}.{:03} s  {who:<6} {what}", at_ms / 1_000, at_ms % 1_000));
+    }
+}
+
+fn words(event: &Event) -> Option<(String, String)> {
+    let cluster = |what: String| Some(("sim".to_owned(), what));
+    match event {
+        Event::Trigger { run } => cluster(format!("run{run} is triggered")),
+        Event::Cancel { run } => cluster(format!("run{run} is to be cancelled")),
+        Event::Fault => None,
+        Event::Mend(Mend::Store) => cluster("the store has its quorum again".to_owned()),
+        Event::Mend(Mend::ServerToStore(server)) => cluster(format!("s{server} reaches the store again")),
+        Event::Mend(Mend::Link { machine, server }) => cluster(format!("n{machine} and s{server} hear each other")),
+        Event::Heal => cluster("everything is healed".to_owned()),
+        Event::Scheduler { which, what, .. } => Some((format!("s{which}"), scheduler_words(what)?)),
+        Event::Commit { which, verified, .. } => {
+            let who = format!("s{which}");
+            Some((
+                who,
+                format!("its batch of {} transactions reaches the store", verified.len()),
+            ))
+        }
+        Event::StartServer { which } => Some((format!("s{which}"), "is started".to_owned())),
+        Event::Server { which, what, .. } => Some((format!("s{which}"), server_words(what)?)),
+        Event::Machine { which, what } => Some((format!("n{which}"), machine_words(what))),
+        Event::Agent { which, what, .. } => Some((format!("n{which}"), agent_words(what)?)),
+    }
+}
+
+fn scheduler_words(what: &SchedulerEvent) -> Option<String> {
+    Some(match what {
+        SchedulerEvent::BeginTerm => "begins a term".to_owned(),
+        SchedulerEvent::Answer(answers) => {
+            let applied = answers.iter().filter(|(_, commit)| commit.is_applied()).count();
+            format!("hears that {applied} of {} transactions were applied", answers.len())
+        }
+        SchedulerEvent::AnswerLost => "does not hear what became of its batch".to_owned(),
+        SchedulerEvent::Rebuild => "reads everything anew".to_owned(),
+        SchedulerEvent::Campaign | SchedulerEvent::KeepAlive | SchedulerEvent::Deliver { .. } | SchedulerEvent::Act => {
+            return None;
+        }
+    })
+}
+
+fn server_words(what: &ServerEvent) -> Option<String> {
+    Some(match what {
+        ServerEvent::Hello { stream } => format!("gets Hello of n{}, stream {}", stream.machine, stream.number),
+        ServerEvent::Renew { stream, sequence } => format!("is asked by n{} for renewal {sequence}", stream.machine),
+        ServerEvent::Report { stream, report } => format!("hears from n{}: {}", stream.machine, report_words(report)),
+        ServerEvent::Gone { stream } => format!("finds stream {} of n{} broken", stream.number, stream.machine),
+        ServerEvent::Vanished { stream } => format!("sees the session of n{} vanish", stream.machine),
+        ServerEvent::Ask { machine, round, .. } => format!("is asked by n{machine} about the quorum, round {round}"),
+        ServerEvent::Probe | ServerEvent::ReadOrders { .. } => return None,
+    })
+}
+
+fn machine_words(what: &MachineEvent) -> String {
+    match what {
+        MachineEvent::StartAgent => "its agent is started".to_owned(),
+        MachineEvent::SandboxEnds { alloc, .. } => format!("the container of {alloc} ends"),
+        MachineEvent::Deadline { .. } => "its shims look at the deadline".to_owned(),
+    }
+}
+
+fn agent_words(what: &AgentEvent) -> Option<String> {
+    Some(match what {
+        AgentEvent::Connect => "opens a stream".to_owned(),
+        AgentEvent::Welcome { stream, .. } => format!("is taken in on stream {stream}"),
+        AgentEvent::RenewAck { sequence, .. } => format!("gets renewal {sequence} confirmed"),
+        AgentEvent::Broken { stream } => {
+            let number = stream & (u64::MAX >> 1);
+            format!("is told that stream {number} is broken")
+        }
+        AgentEvent::Quorum { round, server, lost } => {
+            let has = if *lost { "has no" } else { "has its" };
+            format!("hears from s{server} in round {round} that the store {has} quorum")
+        }
+        AgentEvent::Orders { orders, .. } => {
+            let orders: Vec<&str> = orders.iter().map(|o| o.alloc.as_str()).collect();
+            format!("gets its orders: {orders:?}")
+        }
+        AgentEvent::Ack {
+            alloc, state, accepted, ..
+        } => {
+            let word = if *accepted { "accepted" } else { "refused" };
+            format!("hears that its report of {alloc} as {state:?} is {word}")
+        }
+        AgentEvent::Written { alloc, .. } => format!("has written {alloc} to its journal"),
+        AgentEvent::EntryRemoved { alloc } => format!("has struck {alloc} from its journal"),
+        AgentEvent::Launch { alloc, .. } => format!("launches {alloc}"),
+        AgentEvent::Told { alloc, event } => format!("learns of {alloc}: {}", told_words(event)),
+        AgentEvent::Tick => return None,
+    })
+}
+
+fn told_words(event: &node_agent::Event) -> &'static str {
+    use node_agent::Event as Told;
+    match event {
+        Told::Prepared { .. } => "it is prepared",
+        Told::PrepareFailed { .. } => "it cannot be prepared",
+        Told::Launched { .. } => "it runs",
+        Told::LaunchFailed { .. } => "it cannot be launched",
+        Told::Ended { .. } => "it has ended",
+        Told::Vanished { .. } => "nobody knows how it ended",
+        Told::LogClosed { .. } => "its log is closed",
+        Told::LogComplete => "its log is stored",
+        Told::Cleaned => "it is cleaned up",
+        Told::WriteFailed => "its entry cannot be written",
+        _ => "something else",
+    }
+}
+
+fn report_words(report: &Observed) -> String {
+    match &report.outcome {
+        Some(outcome) => format!("{} is {:?}, {outcome:?}", report.alloc, report.state),
+        None => format!("{} is {:?}", report.alloc, report.state),
+    }
+}
+
+fn change_words(change: &Change) -> String {
+    let gone = || format!("{} is gone", change.key);
+    let Some(value) = change.value.as_deref() else {
+        return gone();
+    };
+    if let Some(RunKey::Step(run, step)) = key::parse_run(&change.key)
+        && let Ok(record) = model::decode::<StepRecord>(value)
+    {
+        let status = record.status.as_str();
+        return format!("step {step} of {run} is {status}, attempt {}", record.attempt);
+    }
+    if change.key.starts_with(key::ALLOCS)
+        && let Ok(order) = model::decode::<Allocation>(value)
+    {
+        let stop = order.stop.map(|s| format!(", stop: {s:?}")).unwrap_or_default();
+        return format!("order {} for {}{stop}", order.id, order.node);
+    }
+    if change.key.starts_with(key::SESSIONS)
+        && let Ok(session) = model::decode::<SessionRecord>(value)
+    {
+        let word = if session.connected {
+            "is connected to"
+        } else {
+            "has left"
+        };
+        return format!(
+            "{} {word} {}, epoch {}",
+            session.node, session.server, session.node_epoch
+        );
+    }
+    format!("{} is written", change.key)
+}
