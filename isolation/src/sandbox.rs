@@ -66,6 +66,11 @@ pub struct SandboxSpec {
     /// [`lease`](crate::lease). Where absent it lives as long as it likes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_path: Option<PathBuf>,
+    /// Not to be begun at or after this moment, milliseconds since boot with suspended time, whatever
+    /// the lease file says by then: an agent that slept between its decision and the launch may have
+    /// lost its lease meanwhile and got another one. Where absent it may be begun at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin_before_ms: Option<u64>,
 }
 
 /// The layers of the one overlay that is the sandbox's whole file system.
@@ -134,6 +139,7 @@ impl fmt::Debug for SandboxSpec {
             .field("log_path", &self.log_path)
             .field("exit_path", &self.exit_path)
             .field("lease_path", &self.lease_path)
+            .field("begin_before_ms", &self.begin_before_ms)
             .finish()
     }
 }
@@ -316,6 +322,7 @@ pub(crate) mod tests {
             log_path: PathBuf::from("/data/log"),
             exit_path: PathBuf::from("/data/exit.json"),
             lease_path: Some(PathBuf::from("/run/lease")),
+            begin_before_ms: Some(60_000),
         }
     }
 

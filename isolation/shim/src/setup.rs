@@ -152,7 +152,11 @@ fn build(shim: &Shim, program: Program, output: OwnedFd) -> Result<nix::unistd::
 
 /// Nothing is begun that the supervisor would kill at once.
 fn check_lease(shim: &Shim) -> Result<(), Failure> {
-    if Lease::new(shim.order.spec.lease_path.clone(), now()).has_passed(now()) {
+    let spec = &shim.order.spec;
+    let too_late = spec
+        .begin_before_ms
+        .is_some_and(|at_ms| now() >= Duration::from_millis(at_ms));
+    if too_late || Lease::new(spec.lease_path.clone(), now()).has_passed(now()) {
         return Err(Failure::LeaseEnded);
     }
     Ok(())

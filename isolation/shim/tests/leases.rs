@@ -178,6 +178,28 @@ fn nothing_is_executed_once_the_lease_has_ended() {
     }
 }
 
+/// The agent slept between its decision and the launch: what the file says by then is another lease.
+#[test]
+fn nothing_is_begun_after_the_lease_under_which_it_was_decided() {
+    if !is_root() {
+        return;
+    }
+    let leased = Leased::new();
+    leased.extend(60_000);
+    let mut late = leased.shell("late", "echo began");
+    late.begin_before_ms = Some(now_ms().saturating_sub(1));
+    leased.node.launcher.launch(&late).unwrap();
+    let record = leased.node.wait("late");
+    assert_eq!(record.started_ms, None, "{record:?}");
+    assert_eq!(record.killed_by_us, Some(KilledBy::Lease), "{record:?}");
+    leased.node.launcher.remove("late").unwrap();
+    let mut timely = leased.shell("timely", "echo began");
+    timely.begin_before_ms = Some(now_ms() + 60_000);
+    leased.node.launcher.launch(&timely).unwrap();
+    assert_eq!(leased.node.wait("timely").end, End::Exited { code: 0 });
+    leased.node.launcher.remove("timely").unwrap();
+}
+
 #[test]
 fn the_grace_after_sigterm_ends_with_the_lease() {
     if !is_root() {

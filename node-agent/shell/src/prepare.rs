@@ -172,6 +172,7 @@ impl Preparer {
             log_path: folder.log(),
             exit_path: folder.exit(),
             lease_path: Some(self.lease_path.clone()),
+            begin_before_ms: None,
         }
     }
 }

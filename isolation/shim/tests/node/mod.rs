@@ -133,6 +133,7 @@ impl Node {
             log_path: own.join("log"),
             exit_path: own.join("exit.json"),
             lease_path: None,
+            begin_before_ms: None,
         }
     }
 

@@ -160,8 +160,13 @@ impl Agent {
         if self.ending {
             return;
         }
+        // The lease under which this was decided; the next one is told what stands first.
+        let begin_before_ms = self.lease.deadline_ms();
         let room = self.room(&alloc);
-        let Some(prepared) = room.prepared.take() else { return };
+        let Some(mut prepared) = room.prepared.take() else {
+            return;
+        };
+        prepared.spec.begin_before_ms = begin_before_ms;
         room.keeps = prepared.keeps;
         room.launch_began_ms = Some(now_ms());
         let (sandboxes, tell) = (self.sandboxes.clone(), self.tell.clone());
