@@ -15,12 +15,17 @@ const LONGEST_MS: u64 = 40_000;
 /// Kinds of faults, as [`World::break_something`] counts them.
 const KINDS: usize = 18;
 
+/// Those that end a node's lease: its agent sleeps, its cables are cut.
+const SIEGE: [usize; 2] = [8, 9];
+
 /// What is likely in a world: a few kinds of trouble that come often find more than all kinds that
 /// come seldom.
 #[derive(Debug)]
 pub(crate) struct Mood {
     /// The faults that happen here.
     faults: Vec<usize>,
+    /// Nodes are cut off from everybody or asleep for about as long as a lease, again and again.
+    siege: bool,
     /// Steps last for up to this long, by themselves.
     pub(crate) step_ms: u64,
     /// Preparing takes up to this long.
@@ -31,14 +36,23 @@ impl Mood {
     pub(crate) fn new(rng: &mut StdRng) -> Self {
         let some = rng.random_range(0.15..=1.0);
         let faults = (0..KINDS).filter(|_| rng.random_bool(some)).collect();
+        let siege = rng.random_bool(0.5);
         Self {
             faults,
-            step_ms: [2_000, 20_000, 50_000][rng.random_range(0..3)],
-            prepare_ms: [20, 800][rng.random_range(0..2)],
+            siege,
+            step_ms: if siege {
+                50_000
+            } else {
+                [2_000, 20_000][rng.random_range(0..2)]
+            },
+            prepare_ms: [20, 800, 10_000][rng.random_range(0..3)],
         }
     }
 
     fn fault(&self, rng: &mut StdRng) -> Option<usize> {
+        if self.siege && rng.random_bool(0.5) {
+            return Some(SIEGE[rng.random_range(0..SIEGE.len())]);
+        }
         (!self.faults.is_empty()).then(|| self.faults[rng.random_range(0..self.faults.len())])
     }
 }
@@ -120,7 +134,7 @@ impl World {
     }
 
     fn pause_agent(&mut self, machine: usize) {
-        let pause = ends_after(&mut self.rng, LONGEST_MS);
+        let pause = self.siege_ms();
         self.note(&format!("n{machine}"), || format!("its agent is paused for {pause} ms"));
         let until_ms = self.agenda.now_ms() + pause;
         let paused = &mut self.machines[machine].paused_until_ms;
@@ -128,6 +142,12 @@ impl World {
         if pause > 15_000 {
             self.break_stream(machine, false);
         }
+    }
+
+    /// How long a node is cut off or asleep.
+    fn siege_ms(&mut self) -> u64 {
+        let shortest = if self.mood.siege { LONGEST_MS / 2 } else { 0 };
+        self.rng.random_range(shortest..LONGEST_MS)
     }
 
     /// The machine loses its power; sometimes for long, and then an operator may say so.
@@ -153,9 +173,9 @@ impl World {
     /// Pulls the cables to one server or to all.
     fn cut_machine(&mut self, machine: usize) {
         self.report.cuts += 1;
-        let all = self.rng.random_bool(0.5);
+        let all = self.mood.siege || self.rng.random_bool(0.5);
         let one = self.rng.random_range(0..self.servers.len());
-        let lasts = ends_after(&mut self.rng, LONGEST_MS);
+        let lasts = self.siege_ms();
         for server in 0..self.servers.len() {
             if !all && server != one {
                 continue;

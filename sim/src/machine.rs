@@ -162,7 +162,7 @@ impl World {
         assert!(before.is_none(), "{alloc} was launched twice on one machine");
         self.check_starts(alloc);
         let boot = self.machines[which].boot;
-        let long = self.rng.random_bool(0.3);
+        let long = self.rng.random_bool(if self.mood.step_ms > 20_000 { 0.8 } else { 0.3 });
         let lasts = if long { self.mood.step_ms } else { 2_000 };
         let lasts = self.rng.random_range(1..lasts);
         let ends = MachineEvent::SandboxEnds {

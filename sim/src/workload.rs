@@ -121,7 +121,7 @@ fn retry(rng: &mut impl Rng) -> Retry {
     let on = [RetryOn::Infra, RetryOn::Timeout, RetryOn::Exit(3)];
     Retry {
         max: rng.random_range(0..=4),
-        on: on.into_iter().filter(|_| rng.random_bool(0.6)).collect(),
+        on: on.into_iter().filter(|_| rng.random_bool(0.8)).collect(),
         backoff_ms: rng.random_range(0..10_000),
     }
 }

@@ -39,8 +39,13 @@ impl Cluster {
         };
         let epoch = known.record.get().map(|r| r.epoch);
         let next = match wanted(request, node, known.eligibility.get(), epoch, now_ms) {
-            Wanted::AsItIs => return Some(drop(None)),
-            Wanted::Nothing if known.eligibility.is_absent() => return Some(drop(None)),
+            // Attended to even if nothing is to change, for that is guarded: what is known here may be
+            // old, and a wish that is struck for nothing is lost.
+            Wanted::AsItIs => match known.eligibility.get() {
+                Some(as_it_is) => Some(Box::new(as_it_is.clone())),
+                None if known.eligibility.is_absent() => None,
+                None => return Some(drop(None)),
+            },
             Wanted::Nothing => None,
             Wanted::New(next) => Some(next),
         };
