@@ -5,9 +5,9 @@
 
 use super::usage::Usage;
 use crate::BenchError;
-use futures::stream::{StreamExt, TryStreamExt};
+use futures::future::try_join_all;
 use std::time::{Duration, Instant};
-use store::{Expect, Store, StoreError, Txn};
+use store::{Commit, Expect, Store, StoreError, Txn};
 use store_etcd::process::{Etcd, EtcdOptions};
 use store_etcd::{EtcdConfig, EtcdStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,6 +81,8 @@ pub(crate) struct Counted {
     pub(crate) proposals: f64,
     /// Waits for the disk of its log.
     pub(crate) syncs: f64,
+    /// How long those took together, seconds.
+    pub(crate) sync_seconds: f64,
     /// Bytes of its database file that are in use.
     pub(crate) used_bytes: f64,
     /// Bytes of its database file.
@@ -97,6 +99,7 @@ impl Counted {
             deletes: of("etcd_mvcc_delete_total").max(of("etcd_debugging_mvcc_delete_total")),
             proposals: of("etcd_server_proposals_committed_total"),
             syncs: of("etcd_disk_wal_fsync_duration_seconds_count"),
+            sync_seconds: of("etcd_disk_wal_fsync_duration_seconds_sum"),
             used_bytes: of("etcd_mvcc_db_total_size_in_use_in_bytes"),
             file_bytes: of("etcd_mvcc_db_total_size_in_bytes"),
         })
@@ -109,6 +112,7 @@ impl Counted {
             deletes: self.deletes - before.deletes,
             proposals: self.proposals - before.proposals,
             syncs: self.syncs - before.syncs,
+            sync_seconds: self.sync_seconds - before.sync_seconds,
             ..*self
         }
     }
@@ -129,7 +133,8 @@ fn value(text: &str, name: &str) -> Option<f64> {
     line.trim().parse().ok()
 }
 
-/// What etcd carries when nothing else is asked of it, keys a second.
+/// What etcd carries when nothing else is asked of it, keys a second. One watch hears of it all, as
+/// one does of each server.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct OwnRate {
     /// Each guarded by itself, 100 nested in a proposal, as the servers write.
@@ -139,53 +144,70 @@ pub(crate) struct OwnRate {
 }
 
 impl OwnRate {
-    /// Measures both with so many proposals in flight. What is written is removed again.
+    /// Measures both with so many proposals in flight, each of keys of its own that are written again
+    /// and again. Nothing is removed: etcd takes minutes to tell a watch of some 100,000 keys that go at
+    /// the same revision.
     pub(crate) async fn measure(etcd: &Etcd, in_flight: usize) -> Result<Self, BenchError> {
         let store = connect(etcd, RATES_PREFIX).await?;
         let failed = |e: StoreError| stopped("etcd's own rate", &e);
-        let swaps = rate(in_flight, |n| swaps(&store, n)).await.map_err(failed)?;
-        let puts = rate(in_flight, |n| puts(&store, n)).await.map_err(failed)?;
-        for prefix in ["swap/", "put/"] {
-            let txn = Txn::new().delete_prefix(prefix);
-            store.commit(txn).await.map_err(failed)?;
-        }
+        let swaps = rate(in_flight, |n, until| swaps(&store, n, until))
+            .await
+            .map_err(failed)?;
+        let puts = rate(in_flight, |n, until| puts(&store, n, until))
+            .await
+            .map_err(failed)?;
         Ok(Self { swaps, puts })
     }
 }
 
-/// Keys a second of proposals that each write [`BATCH`] keys.
-async fn rate<F>(in_flight: usize, propose: impl Fn(usize) -> F) -> Result<f64, StoreError>
+/// Keys a second of some proposers, each of which answers how many proposals it had accepted.
+async fn rate<F>(proposers: usize, propose: impl Fn(usize, Instant) -> F) -> Result<f64, StoreError>
 where
-    F: Future<Output = Result<(), StoreError>>,
+    F: Future<Output = Result<usize, StoreError>>,
 {
     let began = Instant::now();
-    let numbers = (0..usize::MAX).take_while(|_| began.elapsed() < RATE_TIME);
-    let proposals = futures::stream::iter(numbers.map(propose));
-    let done = proposals
-        .buffer_unordered(in_flight)
-        .try_fold(0_usize, |n, ()| async move { Ok(n + 1) })
-        .await?;
-    Ok((done * BATCH) as f64 / began.elapsed().as_secs_f64())
+    let done = try_join_all((0..proposers).map(|n| propose(n, began + RATE_TIME))).await?;
+    Ok((done.iter().sum::<usize>() * BATCH) as f64 / began.elapsed().as_secs_f64())
 }
 
-async fn swaps(store: &EtcdStore, number: usize) -> Result<(), StoreError> {
-    let one = |n: usize| {
-        let key = format!("swap/{number}/{n}");
-        Txn::new()
-            .expect(key.clone(), Expect::Absent)
-            .put_bytes(key, vec![b'x'; VALUE_BYTES], None)
-    };
-    store
-        .commit_batch(Vec::new(), (0..BATCH).map(one).collect())
-        .await
-        .map(drop)
+async fn swaps(store: &EtcdStore, proposer: usize, until: Instant) -> Result<usize, StoreError> {
+    let keys: Vec<String> = (0..BATCH).map(|n| format!("swap/{proposer}/{n}")).collect();
+    let known = store.range(&format!("swap/{proposer}/"), None, BATCH).await?.entries;
+    let mut expected = vec![Expect::Absent; BATCH];
+    for entry in known {
+        if let Some(at) = keys.iter().position(|key| *key == entry.key) {
+            expected[at] = Expect::Revision(entry.mod_revision);
+        }
+    }
+    let mut done = 0;
+    while Instant::now() < until {
+        let swap = |(key, expect): (&String, &Expect)| {
+            Txn::new()
+                .expect(key, *expect)
+                .put_bytes(key, vec![b'x'; VALUE_BYTES], None)
+        };
+        let txns = keys.iter().zip(&expected).map(swap).collect();
+        for (expect, commit) in expected.iter_mut().zip(store.commit_batch(Vec::new(), txns).await?) {
+            match commit {
+                Commit::Applied(revision) => *expect = Expect::Revision(revision),
+                Commit::Refused { guard, .. } => return Err(StoreError::Failed(format!("{} was written", guard.key))),
+            }
+        }
+        done += 1;
+    }
+    Ok(done)
 }
 
-async fn puts(store: &EtcdStore, number: usize) -> Result<(), StoreError> {
-    let txn = (0..BATCH).fold(Txn::new(), |txn, n| {
-        txn.put_bytes(format!("put/{number}/{n}"), vec![b'x'; VALUE_BYTES], None)
-    });
-    store.commit(txn).await.map(drop)
+async fn puts(store: &EtcdStore, proposer: usize, until: Instant) -> Result<usize, StoreError> {
+    let mut done = 0;
+    while Instant::now() < until {
+        let txn = (0..BATCH).fold(Txn::new(), |txn, n| {
+            txn.put_bytes(format!("put/{proposer}/{n}"), vec![b'x'; VALUE_BYTES], None)
+        });
+        store.commit(txn).await?;
+        done += 1;
+    }
+    Ok(done)
 }
 
 #[cfg(test)]
