@@ -181,7 +181,7 @@ impl Follower {
     }
 
     async fn open(&self, member: usize) -> Result<WatchStream, Fault> {
-        let client = self.members.client(member).await?;
+        let client = self.members.own_client(member).await?;
         let span = self.keys.span("", None);
         let options = WatchOptions::new()
             .with_range(span.end)

@@ -3,16 +3,22 @@
 //! A renewal has no call of its own in etcd, only a stream. One stream for all would let a lease
 //! that has just expired (etcd answers only once its keys are gone) hold up all others; one for
 //! each lease would be 1,200 of them. So a renewal borrows an idle stream, asks, takes the answer
-//! and gives it back: there are as many streams as renewals at the same moment.
+//! and gives it back: there are as many streams as renewals at the same moment, within a bound.
+//!
+//! A renewal that takes too long is not waited for, but its stream is: a stream that is given up
+//! while its answer is on the way is a fault to HTTP/2, and after some of them the connection is
+//! closed with all that is on it. For the same reason renewals have a connection of their own.
 //!
 //! Not here: which times to live are legal (`store::legal`).
 
 use crate::fault::{Fault, Kind};
 use crate::members::{Members, Via};
-use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
-use std::sync::{Mutex, PoisonError};
+use etcd_client::{Client, LeaseKeepAliveResponse, LeaseKeepAliveStream, LeaseKeeper};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::{LeaseId, StoreError};
+use tokio::sync::{OnceCell, Semaphore};
 
 /// How long one member may take to renew a lease: an election lease of two seconds must survive
 /// a member that is silent.
@@ -21,18 +27,26 @@ const RENEW_TRY: Duration = Duration::from_millis(800);
 /// How long a renewal is repeated in all.
 const RENEW_BUDGET: Duration = Duration::from_secs(3);
 
-/// The most streams that are kept for later.
-const IDLE_MAX: usize = 32;
+/// The most renewals of one member at the same moment; further ones wait for their turn. Each takes a
+/// millisecond or two, so these are far more than 1,200 nodes need.
+const STREAMS_MAX: usize = 32;
 
-/// The streams that are not in use.
+/// The streams to each member.
 #[derive(Debug, Default)]
 pub(crate) struct Renewals {
+    pools: Mutex<HashMap<usize, Arc<Pool>>>,
+}
+
+/// The streams to one member.
+struct Pool {
+    turns: Arc<Semaphore>,
+    client: OnceCell<Client>,
+    /// Those that are not in use.
     idle: Mutex<Vec<Idle>>,
 }
 
 #[derive(Debug)]
 struct Idle {
-    member: usize,
     keeper: LeaseKeeper,
     answers: LeaseKeepAliveStream,
 }
@@ -88,31 +102,22 @@ impl Renewals {
     }
 
     async fn renew_via(&self, members: &Members, via: Via, lease: LeaseId) -> Result<i64, Fault> {
-        let member = via.member;
-        let mut stream = match self.take(member) {
-            Some(idle) => idle,
-            None => {
-                // Opening a stream renews the lease, too, but its answer is not handed out.
-                let (keeper, answers) = via.client.lease_client().keep_alive(lease.0).await?;
-                Idle {
-                    member,
-                    keeper,
-                    answers,
-                }
-            }
-        };
-        stream.keeper.id = lease.0;
-        stream.keeper.keep_alive().await?;
-        let answer = stream
-            .answers
-            .message()
-            .await?
-            .ok_or_else(|| Fault::nonsense("a lease"))?;
+        let pool = self.pool(via.member);
+        let turn = Arc::clone(&pool.turns).acquire_owned().await;
+        let turn = turn.map_err(|_| Fault::nonsense("a turn"))?;
+        let client = pool.client.get_or_try_init(|| members.own_client(via.member));
+        let client = client.await?.clone();
+        let asking = Arc::clone(&pool);
+        // In a task, so that it goes on when nobody waits for it any more.
+        let asked = tokio::spawn(async move {
+            let _turn = turn;
+            asking.ask(client, lease).await
+        });
+        let answer = asked.await.map_err(|_| Fault::nonsense("a renewal"))??;
         members.check_cluster(answer.header())?;
         if answer.id() != lease.0 {
             return Err(Fault::nonsense("the lease that was asked for"));
         }
-        self.put_back(stream);
         if answer.ttl() > 0 {
             return Ok(answer.ttl());
         }
@@ -123,18 +128,62 @@ impl Renewals {
         })
     }
 
-    fn take(&self, member: usize) -> Option<Idle> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of members that are not in use any more are given up.
-        idle.retain(|stream| stream.member == member);
-        idle.pop()
+    fn pool(&self, member: usize) -> Arc<Pool> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(pools.entry(member).or_default())
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("turns", &self.turns)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(STREAMS_MAX)),
+            client: OnceCell::new(),
+            idle: Mutex::default(),
+        }
+    }
+}
+
+impl Pool {
+    /// Asks over an idle stream, or a new one, and puts it back. What breaks one stream breaks all.
+    async fn ask(&self, client: Client, lease: LeaseId) -> Result<LeaseKeepAliveResponse, Fault> {
+        let answer = self.ask_one(client, lease).await;
+        if answer.is_err() {
+            self.idle().clear();
+        }
+        answer
     }
 
-    fn put_back(&self, stream: Idle) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
-            idle.push(stream);
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask_one(&self, client: Client, lease: LeaseId) -> Result<LeaseKeepAliveResponse, Fault> {
+        let idle = self.idle().pop();
+        let mut stream = match idle {
+            Some(idle) => idle,
+            None => {
+                // Opening a stream renews the lease, too, but its answer is not handed out.
+                let (keeper, answers) = client.lease_client().keep_alive(lease.0).await?;
+                Idle { keeper, answers }
+            }
+        };
+        stream.keeper.id = lease.0;
+        stream.keeper.keep_alive().await?;
+        let answer = stream.answers.message().await?;
+        let answer = answer.ok_or_else(|| Fault::nonsense("a lease"))?;
+        if answer.id() == lease.0 {
+            self.idle().push(stream);
         }
+        Ok(answer)
     }
 }
 

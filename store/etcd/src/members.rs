@@ -282,6 +282,13 @@ impl Members {
         made.await.cloned()
     }
 
+    /// A client over a connection that it shares with nobody: what goes wrong on one connection ends
+    /// all streams on it, so a watch must not share it with calls that are given up.
+    pub(crate) async fn own_client(&self, member: usize) -> Result<Client, Fault> {
+        let channel = Channel::Tonic(self.members[member].endpoint.connect_lazy());
+        Ok(Client::from_channel(channel, Some(self.options.clone())).await?)
+    }
+
     /// A client that asks a member about itself, even if it is cut off from the others.
     pub(crate) async fn lone_client(&self, member: usize) -> Result<Client, Fault> {
         let channel = Channel::Tonic(self.members[member].endpoint.connect_lazy());
