@@ -157,6 +157,20 @@ impl Fabric {
         })
     }
 
+    /// The time between the last word of a leader that was stopped and the first of the next one, by
+    /// the time stamps of what they said.
+    pub(crate) fn handover(&self, stopped: &str, next: &str) -> Duration {
+        let said = |server: &str, what: &str| {
+            let text = std::fs::read_to_string(self.path().join(server).join("output.txt")).expect("output");
+            let line = text.lines().rfind(|line| line.contains(what));
+            let line = line.unwrap_or_else(|| panic!("{server} never said `{what}`"));
+            micros_of_day(&line[..line.find(' ').unwrap_or(0)])
+        };
+        let left = said(stopped, " leads no longer ");
+        let came = said(next, " leads server=");
+        Duration::from_micros(came.saturating_sub(left))
+    }
+
     /// Runs a client verb against this cluster; answers what it printed.
     pub(crate) fn client(&self, arguments: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_buildflow"))
@@ -216,6 +230,13 @@ impl Fabric {
             .collect();
         assert!(left.is_empty(), "namespaces are left: {left:?}");
     }
+}
+
+/// Of a time stamp like `2026-01-31T18:30:16.125652Z`.
+fn micros_of_day(stamp: &str) -> u64 {
+    let clock = stamp.split(['T', 'Z']).nth(1).expect("a time of day");
+    let parts: Vec<f64> = clock.split(':').map(|part| part.parse().expect("a number")).collect();
+    ((parts[0] * 3_600.0 + parts[1] * 60.0 + parts[2]) * 1e6) as u64
 }
 
 impl Drop for Fabric {
