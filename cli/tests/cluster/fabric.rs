@@ -157,8 +157,8 @@ impl Fabric {
         })
     }
 
-    /// The time between the last word of a leader that was stopped and the first of the next one, by
-    /// the time stamps of what they said.
+    /// The time from the moment when a leader heard that it is to stop until the next one led, by the
+    /// time stamps of what they said.
     pub(crate) fn handover(&self, stopped: &str, next: &str) -> Duration {
         let said = |server: &str, what: &str| {
             let text = std::fs::read_to_string(self.path().join(server).join("output.txt")).expect("output");
@@ -166,7 +166,7 @@ impl Fabric {
             let line = line.unwrap_or_else(|| panic!("{server} never said `{what}`"));
             micros_of_day(&line[..line.find(' ').unwrap_or(0)])
         };
-        let left = said(stopped, " leads no longer ");
+        let left = said(stopped, "stopping; running steps go on");
         let came = said(next, " leads server=");
         Duration::from_micros(came.saturating_sub(left))
     }

@@ -29,8 +29,7 @@ const PAUSE: Duration = Duration::from_millis(550);
 /// After a leader was killed or paused another one places again within this.
 const TAKEOVER_MAX: Duration = Duration::from_secs(3);
 
-/// After a clean stop of the leader: from its last word to the first of the next one. A placement
-/// needs a ready step, too, of which there is one every 0.2 s or so.
+/// After a clean stop of the leader: from the signal until the next one leads. A placement needs a ready step, too, of which there is one every 0.2 s or so.
 const HANDOVER_MAX: Duration = Duration::from_millis(200);
 
 #[test]
