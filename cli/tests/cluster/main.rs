@@ -29,8 +29,9 @@ const PAUSE: Duration = Duration::from_millis(550);
 /// After a leader was killed or paused another one places again within this.
 const TAKEOVER_MAX: Duration = Duration::from_secs(3);
 
-/// After a clean stop of the leader: from the signal until the next one leads. A placement needs a ready step, too, of which there is one every 0.2 s or so.
-const HANDOVER_MAX: Duration = Duration::from_millis(200);
+/// After a clean stop of the leader: from the signal until the next one leads. The goal is 200 ms and
+/// `bench throughput --failover` measures it; here it is shown that nobody waits for the lease of 2 s.
+const HANDOVER_MAX: Duration = Duration::from_secs(1);
 
 #[test]
 fn every_run_ends_once_while_leaders_etcd_and_a_node_fail() {
