@@ -88,8 +88,8 @@ fn break_everything(fabric: &Fabric, load: &Load, witness: &Witness) -> Vec<Take
     };
     reached(1);
     let killed = fabric.leader();
-    took.push(takeover("the leader was killed", TAKEOVER_MAX));
     fabric.kill(&killed);
+    took.push(takeover("the leader was killed", TAKEOVER_MAX));
     let next = other_leader(fabric, &killed);
     println!("{killed} was killed, {next} leads");
     fabric.script(&["start", &killed]);
@@ -101,8 +101,8 @@ fn break_everything(fabric: &Fabric, load: &Load, witness: &Witness) -> Vec<Take
 
     reached(7);
     let paused = fabric.leader();
-    took.push(takeover("the leader was paused", TAKEOVER_MAX));
     fabric.script(&["pause", &paused]);
+    took.push(takeover("the leader was paused", TAKEOVER_MAX));
     let next = other_leader(fabric, &paused);
     // Asleep for longer than its lease, then awake in the middle of whatever it did.
     std::thread::sleep(Duration::from_secs(6));
