@@ -105,7 +105,6 @@ const RULES: &[Rule] = &[
             "api",
             "wire",
             "git-mirror",
-            "pki",
         ],
         never: &["sim", "libcontainer"],
     },

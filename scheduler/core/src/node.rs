@@ -37,7 +37,6 @@ impl<'a> Wish<'a> {
         Self { lasts_ms, ..self }
     }
 
-    #[allow(dead_code, reason = "retries are planned from the next release on")]
     pub(crate) fn away_from(self, away_from: &'a [NodeId]) -> Self {
         Self { away_from, ..self }
     }
