@@ -621,7 +621,7 @@ impl Life {
     fn settle_doing(&mut self, now_ms: u64, out: &mut Vec<Effect>) -> bool {
         let forgotten = self.claim == Claim::Forgotten;
         let stopped = self.order.stop.is_some();
-        let settled = self.is_settled();
+        let over = (forgotten || self.is_settled()) && self.end_is_durable();
         match &mut self.doing {
             Doing::Idle if forgotten => self.clean(out),
             Doing::Idle if self.confirmed || stopped => self.begin(now_ms, out),
@@ -647,7 +647,7 @@ impl Life {
                 out.push(Effect::CloseLog { line });
                 true
             }
-            Doing::Ended(_) if forgotten || settled => self.clean(out),
+            Doing::Ended(_) if over => self.clean(out),
             Doing::Tombstone if forgotten && self.journal.writing.is_none() => {
                 self.doing = Doing::Removing;
                 out.push(Effect::RemoveEntry);
@@ -714,6 +714,17 @@ impl Life {
         true
     }
 
+    /// The journal cannot be read as if the attempt had never begun. Once its traces are removed only
+    /// the entry says that it ran: a restarted agent that finds neither would launch it again for a
+    /// server whose list is behind.
+    fn end_is_durable(&self) -> bool {
+        match self.journal.durable {
+            // Nothing is launched before its entry is durable.
+            None | Some(Progress::Ended(_) | Progress::Done(_)) => true,
+            Some(Progress::Accepted | Progress::Running { .. }) => false,
+        }
+    }
+
     /// Everything is told and stored, and the journal says so.
     fn is_settled(&self) -> bool {
         let told =
@@ -737,7 +748,10 @@ impl Life {
     /// What the journal should say by now.
     fn target(&self) -> Option<Progress> {
         if self.claim == Claim::Forgotten {
-            return None;
+            return match &self.doing {
+                Doing::Ended(end) if self.journal.durable.is_some() => Some(Progress::Ended(end.clone())),
+                _ => None,
+            };
         }
         match &self.doing {
             Doing::Idle | Doing::Preparing { .. } | Doing::Ready | Doing::Launching => Some(Progress::Accepted),
