@@ -34,6 +34,12 @@ pub const SIGNED_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobName(String);
 
+impl AsRef<str> for BlobName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl BlobName {
     /// Checks and wraps a name.
     ///

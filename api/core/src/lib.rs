@@ -4,3 +4,5 @@
 //! here: the store, blobs, sockets and every clock; the crate `api` carries the effects out.
 
 pub mod archive;
+pub mod fleet;
+pub mod logs;

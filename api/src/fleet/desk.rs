@@ -8,9 +8,9 @@
 
 use super::filing::{self, Filed, Looked};
 use super::metrics::FleetMetrics;
-use super::report::{Gathered, Verdict};
 use super::session::Pauses;
 use super::standing::{Quick, Standing};
+use api_core::fleet::{Gathered, Verdict};
 use model::{AllocId, NodeId, Observed};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -1,9 +1,9 @@
 //! Reports into the store: each guarded by its allocation and by what was filed before, many in one
 //! round trip.
 //!
-//! Not here: the judgement (`report`), waiting and answering (`desk`).
+//! Not here: the judgement (`api_core::fleet`), waiting and answering (`desk`).
 
-use super::report::{Held, Verdict, is_folded, judge};
+use api_core::fleet::{Held, Verdict, is_folded, judge};
 use futures::future::try_join_all;
 use model::{AllocId, Allocation, NodeId, Observed, ObservedState, Outcome, Record, StartFailure, StepRecord, key};
 use store::{Commit, Entry, Expect, Revision, Store, StoreError, Txn};

@@ -8,19 +8,18 @@
 //! | `join` | how a machine becomes a node, and stays one |
 //! | `seats` | one session for each node; the newest wins |
 //! | `session` | one stream from Hello to its end |
-//! | `desired` | which orders and removals a node is to hear (pure) |
 //! | `orders` | what an order says |
 //! | `standing` | which orders stand and what was filed of them |
-//! | `report` | reports gathered and judged (pure) |
+//! | `report` | reports read and checked (pure) |
 //! | `desk` | the filing stage that all sessions share |
 //! | `filing` | reports into the store, guarded |
 //! | `definitions` | runs' definitions, read once |
 //! | `end` | why a session ended |
 //!
-//! Not here: placing and folding (the leader), the bytes of logs (`crate::logs`).
+//! Which orders and removals a node is to hear, what becomes of its reports, when it may forget:
+//! `api_core::fleet`. Not here: placing and folding (the leader), the bytes of logs (`crate::logs`).
 
 pub mod definitions;
-mod desired;
 mod desk;
 mod end;
 mod enroll;

@@ -1,11 +1,10 @@
 //! One node's stream from Hello to its end: what comes in is dealt with, what is due goes out.
 //!
 //! The parts (renewals, reports, orders, logs) run side by side and none waits for another; the
-//! first that ends, ends the session. Not here: decisions (`hello`, `desired`, `report`), the
+//! first that ends, ends the session. Not here: decisions (`hello`, `report`, `api_core::fleet`), the
 //! store's transactions (`enroll`, `filing`), logs (`crate::logs`).
 
 use super::Inner;
-use super::desired::{Desired, Word};
 use super::desk::{Client, Visit};
 use super::end::End;
 use super::enroll::{Enrolled, Registrar};
@@ -13,10 +12,11 @@ use super::filing::{self, Filed};
 use super::gate::{self, Admitted};
 use super::hello::Registration;
 use super::orders::{self, OrderError};
-use super::report::{self, Gathered, Verdict, state_word};
+use super::report;
 use super::standing::{Cause, Standing};
 use crate::clock::now_ms;
 use crate::logs::{Board, LogError, LogWriter, Reply};
+use api_core::fleet::{Desired, Gathered, Gone, Leaving, Verdict, Word, state_word};
 use futures::stream::{FuturesUnordered, StreamExt};
 use model::{AllocId, Allocation, NodeId, Observed, ObservedState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,59 +108,6 @@ pub(super) struct Session<'a> {
     /// What the agent had in its journal when it registered.
     held: BTreeSet<AllocId>,
     leaving: Mutex<Leaving>,
-}
-
-/// Allocations that have ended, on their way out. The agent keeps each one's id until it is told to
-/// forget it, which is when both its order is gone and its log is whole, in either order.
-#[derive(Default)]
-struct Leaving {
-    /// Of which the agent said that they ended, until their log is whole: never to be forgotten
-    /// unasked, for the step may have another attempt by the time they are removed.
-    ended: BTreeSet<AllocId>,
-    /// Of these the order is gone, their log is not whole yet.
-    vanished: BTreeSet<AllocId>,
-    /// Of these the log is whole, their order still stands.
-    whole: BTreeSet<AllocId>,
-}
-
-impl Leaving {
-    fn ended(&mut self, alloc: &AllocId) {
-        if self.ended.len() < LOGS_MAX {
-            self.ended.insert(alloc.clone());
-        }
-    }
-
-    /// Its order is gone.
-    fn vanished(&mut self, alloc: &AllocId) -> Gone {
-        if self.whole.remove(alloc) {
-            Gone::Finished
-        } else if self.ended.contains(alloc) {
-            self.vanished.insert(alloc.clone());
-            Gone::OwesLog
-        } else {
-            Gone::Unknown
-        }
-    }
-
-    /// Its log is whole; true when its order is gone too.
-    fn whole(&mut self, alloc: &AllocId) -> bool {
-        self.ended.remove(alloc);
-        let vanished = self.vanished.remove(alloc);
-        if !vanished && self.whole.len() < LOGS_MAX {
-            self.whole.insert(alloc.clone());
-        }
-        vanished
-    }
-}
-
-/// What is known of an allocation whose order is gone.
-enum Gone {
-    /// It ended and its log is whole.
-    Finished,
-    /// It ended and its log is not whole.
-    OwesLog,
-    /// Its end was not told in this session.
-    Unknown,
 }
 
 /// A session's whole life; answers why it ended.
@@ -448,7 +395,7 @@ impl Session<'_> {
         loop {
             let words = match watch.recv().await {
                 None => return Ok(End::Stopping),
-                Some(WatchEvent::Changes(changes)) => desired.changes(changes),
+                Some(WatchEvent::Changes(changes)) => desired.changes(changes.iter().map(told)),
                 Some(WatchEvent::Resync) => {
                     let (words, again) = self.read_orders(&mut desired).await;
                     watch = again;
@@ -465,6 +412,7 @@ impl Session<'_> {
                         self.standing.vanished(&alloc);
                         self.on_vanished(alloc).await?;
                     }
+                    Word::Unreadable { key, error } => unreadable(&key, &error),
                 }
             }
         }
@@ -475,7 +423,14 @@ impl Session<'_> {
         let mut standing = BTreeSet::new();
         let mut orders = Vec::new();
         for word in words {
-            let Word::Order(allocation) = word else { continue };
+            let allocation = match word {
+                Word::Order(allocation) => allocation,
+                Word::Unreadable { key, error } => {
+                    unreadable(&key, &error);
+                    continue;
+                }
+                Word::Vanished(_) => continue,
+            };
             standing.insert(allocation.id.clone());
             self.stand(&allocation);
             orders.extend(self.compose(&allocation).await);
@@ -505,7 +460,12 @@ impl Session<'_> {
                 Ok::<_, StoreError>((entries, revision, watch))
             };
             match read.await {
-                Ok((entries, revision, watch)) => return (desired.whole(entries, revision), watch),
+                Ok((entries, revision, watch)) => {
+                    let records = entries
+                        .iter()
+                        .map(|e| (e.key.as_str(), e.value.as_slice(), e.mod_revision.0));
+                    return (desired.whole(records, revision.0), watch);
+                }
                 Err(error) => {
                     tracing::warn!(node_id = %self.node, %error, "orders not read yet");
                     pauses.wait().await;
@@ -681,6 +641,15 @@ impl Session<'_> {
     }
 }
 
+/// A change as the state machine takes it.
+fn told(change: &store::Change) -> (&str, Option<&[u8]>, u64) {
+    (&change.key, change.value.as_deref(), change.revision.0)
+}
+
+fn unreadable(key: &str, error: &model::RecordError) {
+    tracing::error!(key, %error, "allocation record does not decode, its order is not sent");
+}
+
 /// Growing pauses between tries.
 #[derive(Default)]
 pub(super) struct Pauses {
@@ -715,23 +684,6 @@ impl Drop for Counted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_allocation_is_forgotten_once_its_order_is_gone_and_its_log_is_whole() {
-        let alloc = AllocId::new("01jd-0-1-1").expect("legal");
-        let mut order_first = Leaving::default();
-        order_first.ended(&alloc);
-        assert!(matches!(order_first.vanished(&alloc), Gone::OwesLog));
-        assert!(order_first.whole(&alloc), "both, the log last");
-        let mut log_first = Leaving::default();
-        log_first.ended(&alloc);
-        assert!(!log_first.whole(&alloc), "its order still stands");
-        assert!(matches!(log_first.vanished(&alloc), Gone::Finished));
-        assert!(
-            matches!(log_first.vanished(&alloc), Gone::Unknown),
-            "nothing is kept of it"
-        );
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_takes_nothing_is_given_up() {

@@ -2,7 +2,7 @@
 //! reports are filed without a question to the store.
 //!
 //! It may lag behind the store, never the other way round: whatever it lets pass is guarded, and
-//! what a guard refuses is judged anew on what the store holds. Not here: that judgement (`report`).
+//! what a guard refuses is judged anew on what the store holds. Not here: that judgement (`api_core::fleet`).
 
 use model::{AllocId, Allocation, Fence, Observed, ObservedState};
 use std::collections::HashMap;

@@ -3,10 +3,10 @@
 //!
 //! All readers of a run share one watch of its step records. Not here: any byte of a log.
 
-use super::name::LogId;
 use crate::archive::{Archive, Archives};
 use crate::fleet::definitions::{Definition, DefinitionError, Definitions};
 use crate::view::View;
+use api_core::logs::LogId;
 use model::{Fence, RunId, StepRecord, key};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -3,22 +3,20 @@
 //! Bytes of a node are shown to readers at once, stored in chunks, and acknowledged when they are
 //! stored. Memory is bounded for each log and in all: what finds no room is dropped and asked for
 //! again by its offset, so that a slow blob store never holds up a node's renewals. Not here: the
-//! offsets themselves (`tape`), who may write (`fleet`), the readers' way (`reader`).
+//! offsets themselves (`api_core::logs`), who may write (`fleet`), the readers' way (`reader`).
 
 use super::board::{Board, Reply};
-use super::cover::Cover;
 use super::metrics::LogMetrics;
-use super::name::LogId;
-use super::tape::{Tape, Verdict};
 use super::window::Window;
-use super::{merge, reader::LogReader};
+use super::{Cover, merge, reader::LogReader, sized};
+use api_core::logs::{LogId, Tape, Verdict};
 use axum::body::Bytes;
 use model::AllocId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use store::{BlobError, BlobStore};
+use store::{BlobError, BlobName, BlobStore};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -221,7 +219,7 @@ impl LogHub {
         let Some(writer) = log.take_over(writer) else {
             return Ok(hand);
         };
-        let stored = Cover::of(self.inner.blobs.list(&id.prefix()).await?).len();
+        let stored = Cover::of(self.inner.blobs.list(&id.prefix()).await?.into_iter().map(sized)).len();
         log.state().tape = Some(Tape::new(stored));
         log.take_over(writer);
         self.inner.tasks.spawn(store_chunks(self.inner.clone(), log.clone()));
@@ -384,7 +382,7 @@ impl OpenLog {
         {
             return Ok(cover.clone());
         }
-        let cover = Arc::new(Cover::of(blobs.list(&self.id.prefix()).await?));
+        let cover = Arc::new(Cover::of(blobs.list(&self.id.prefix()).await?.into_iter().map(sized)));
         *listed = Some((Instant::now(), cover.clone()));
         Ok(cover)
     }
@@ -582,7 +580,7 @@ async fn put_until_stored(hub: &Inner, id: &LogId, offset: u64, bytes: Vec<u8>) 
     let (mut pause, longest) = RETRY_PAUSES;
     let mut tries = 0;
     loop {
-        let result = match id.blob(offset, bytes.len() as u64) {
+        let result = match BlobName::new(id.blob(offset, bytes.len() as u64)) {
             Ok(name) => {
                 let _permit = hub.puts.acquire().await;
                 hub.blobs.put(&name, bytes.clone()).await

@@ -4,9 +4,9 @@
 //! stored before its sources are removed, so a crash at any moment leaves every byte under at least
 //! one name; a reader whose listing is older lists again. Not here: when a log has ended.
 
-use super::cover::{Cover, Segment};
 use super::hub::Inner;
-use super::name::LogId;
+use super::{Cover, sized};
+use api_core::logs::{LogId, offset_of};
 use store::{BlobError, BlobName, BlobStore};
 
 /// The most bytes of a merged blob: what one merge holds in memory.
@@ -41,20 +41,22 @@ async fn merge(blobs: &dyn BlobStore, id: &LogId, above: usize) -> Result<u64, B
         return Ok(0);
     }
     let all: Vec<BlobName> = entries.iter().map(|e| e.name.clone()).collect();
-    let cover = Cover::of(entries);
+    let cover = Cover::of(entries.into_iter().map(sized));
     let mut kept: Vec<BlobName> = Vec::new();
     for group in groups(&cover.segments) {
         kept.push(merge_group(blobs, id, group).await?);
     }
     let mut removed = 0;
     // What lies behind a gap is left alone: it is not part of the log that was merged.
-    let covered = |name: &BlobName| super::name::offset_of(name).is_some_and(|o| o < cover.len());
+    let covered = |name: &BlobName| offset_of(name.as_str()).is_some_and(|o| o < cover.len());
     for name in all.iter().filter(|n| !kept.contains(n) && covered(n)) {
         blobs.delete(name).await?;
         removed += 1;
     }
     Ok(removed)
 }
+
+type Segment = api_core::logs::Segment<BlobName>;
 
 /// Neighbours that fit one merged blob.
 fn groups(segments: &[Segment]) -> Vec<&[Segment]> {
@@ -85,7 +87,7 @@ async fn merge_group(blobs: &dyn BlobStore, id: &LogId, group: &[Segment]) -> Re
         }
         bytes.extend_from_slice(&part);
     }
-    let name = id.blob(group[0].at, bytes.len() as u64)?;
+    let name = BlobName::new(id.blob(group[0].at, bytes.len() as u64))?;
     blobs.put(&name, bytes).await?;
     Ok(name)
 }

@@ -2,9 +2,6 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `name` | which log, under which blob names |
-//! | `tape` | the offsets of one log on its way in, as a state machine (pure) |
-//! | `cover` | which bytes a listing of blobs holds (pure) |
 //! | `board` | what is to be said to a node about its logs, newest word only |
 //! | `hub` | the open logs: writers, storing, live bytes, memory bounds |
 //! | `merge` | many small blobs of an ended log into few |
@@ -21,35 +18,43 @@
 //! has sent the end and everything before it is stored; after a lost answer it sends the end
 //! again, without bytes, and hears it again.
 //!
+//! What is decided stands in `api_core::logs`: names, offsets, which bytes are stored.
 //! Not here: masking (the shim), shipping (the agent), how long logs are kept.
 
 mod board;
-mod cover;
 mod cursor;
 mod feed;
 mod frame;
 mod hub;
 mod merge;
 mod metrics;
-mod name;
 mod reader;
 mod relay;
 mod rest;
 #[cfg(test)]
 mod rest_tests;
 mod tail;
-mod tape;
 #[cfg(test)]
 mod tests;
 mod whole;
 mod window;
 
+pub use api_core::logs::LogId;
 pub use board::{Board, Reply};
 pub use feed::{Feeds, Picture, StepLog};
 pub use hub::{Limits, LogError, LogHub, LogWriter};
 pub use metrics::LogMetrics;
-pub use name::LogId;
 pub use reader::LogReader;
 pub use relay::Relays;
 pub use rest::routes;
 pub(crate) use whole::are_whole;
+
+use store::{BlobEntry, BlobName};
+
+/// What of a log is stored, by a listing of its blobs.
+type Cover = api_core::logs::Cover<BlobName>;
+
+/// A blob of a listing: its name and its size.
+fn sized(entry: BlobEntry) -> (BlobName, u64) {
+    (entry.name, entry.size)
+}

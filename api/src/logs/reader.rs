@@ -3,9 +3,9 @@
 //! A reader keeps its own offset and takes shared bytes, so none is ever lost to a slow one and
 //! none is copied for a fast one. Not here: whether a log has ended; `feed` knows that.
 
-use super::cover::Cover;
+use super::Cover;
 use super::hub::{Inner, LogError, OpenLog};
-use super::name::LogId;
+use api_core::logs::LogId;
 use axum::body::Bytes;
 use std::sync::Arc;
 use std::time::Duration;

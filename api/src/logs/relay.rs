@@ -10,12 +10,12 @@
 //! bytes; one of length 0 says that the stream lives.
 
 use super::hub::OpenLog;
-use super::name::LogId;
 use super::reader::{LogReader, PIECE_MAX};
 use crate::metrics::Metrics;
 use crate::problem::{Answer, Problem};
 use crate::state::Shared;
 use crate::view::Picture;
+use api_core::logs::LogId;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};

@@ -5,12 +5,12 @@
 use super::cursor::Cursor;
 use super::feed::{Picture, StepLog, picture};
 use super::hub::{LogError, LogHub};
-use super::name::{LogId, fence_of, step_prefix};
 use super::relay;
 use super::tail::{Abroad, Part, Scope, Tail, download, parts_of};
 use crate::fleet::definitions::DefinitionError;
 use crate::problem::{Answer, Problem};
 use crate::state::Shared;
+use api_core::logs::{LogId, fence_of, step_prefix};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -306,7 +306,7 @@ async fn earlier_attempt(server: &Shared, picture: &Picture, step: usize, attemp
         .map_err(|e| log_problem(&e.into()))?;
     let fence: Option<Fence> = blobs
         .iter()
-        .filter_map(|b| fence_of(&b.name))
+        .filter_map(|b| fence_of(b.name.as_str()))
         .find(|f| f.counter == attempt);
     let total = None;
     fence

@@ -4,11 +4,11 @@ use super::cursor::Cursor;
 use super::feed::Feeds;
 use super::frame::reading::{Event, events};
 use super::hub::{Limits, LogHub};
-use super::name::LogId;
 use super::tail::{Scope, Tail, download, parts_of};
 use super::{Board, LogMetrics, Reply, feed};
 use crate::fleet::definitions::Definitions;
 use crate::fleet::fixture::*;
+use api_core::logs::LogId;
 use axum::body::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use model::{AllocId, StepStatus, key};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use store::memory::MemoryStore;
-use store::{BlobStore, Store, Txn};
+use store::{BlobName, BlobStore, Store, Txn};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -291,14 +291,14 @@ async fn a_merge_that_was_cut_off_leaves_the_log_whole() {
     let blobs = FlakyBlobs::open(folder.path());
     let log = bytes(5_000);
     let put = async |from: usize, to: usize| {
-        let name = log_id(0).blob(from as u64, (to - from) as u64).unwrap();
+        let name = BlobName::new(log_id(0).blob(from as u64, (to - from) as u64)).unwrap();
         blobs.put(&name, log[from..to].to_vec()).await.unwrap();
     };
     for at in (0..5_000).step_by(1_000) {
         put(at, at + 1_000).await;
     }
     put(0, 3_000).await;
-    let name = log_id(0).blob(1_000, 1_000).unwrap();
+    let name = BlobName::new(log_id(0).blob(1_000, 1_000)).unwrap();
     blobs.delete(&name).await.unwrap();
     assert_eq!(read_all(&hub(blobs.clone()), 0).await, log);
 }

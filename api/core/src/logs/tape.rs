@@ -4,12 +4,12 @@
 //! Not here: blobs, streams, clocks, memory budgets of more than one log. The owner calls
 //! [`Tape::take`], stores the bytes, and then [`Tape::stored`].
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// The most bytes of one log that are received and not yet stored. Above the 4 MiB which an agent
 /// sends before it waits for an acknowledgement, so that a well-behaved agent is never turned away.
-pub(super) const UNSTORED_MAX: u64 = 6 * 1024 * 1024;
+pub const UNSTORED_MAX: u64 = 6 * 1024 * 1024;
 
 /// Messages below this are glued together, so that a log of one-byte messages costs a server no
 /// more than its bytes.
@@ -17,7 +17,7 @@ const GLUE_MAX: usize = 16 * 1024;
 
 /// What became of bytes from the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// So many of them were new.
     Fresh(u64),
     /// All of them were there already; say again how much is stored.
@@ -32,16 +32,16 @@ pub(super) enum Verdict {
 
 /// Bytes to be stored as one blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Batch {
+pub struct Batch {
     /// Where they begin in the log.
-    pub(super) offset: u64,
+    pub offset: u64,
     /// The bytes.
-    pub(super) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 /// One log.
 #[derive(Debug)]
-pub(super) struct Tape {
+pub struct Tape {
     /// Everything before is stored.
     stored: u64,
     /// The end of the batch that is being stored.
@@ -60,7 +60,7 @@ pub(super) struct Tape {
 
 impl Tape {
     /// A log of which the first `stored` bytes are stored.
-    pub(super) fn new(stored: u64) -> Self {
+    pub fn new(stored: u64) -> Self {
         Self {
             stored,
             storing: None,
@@ -73,32 +73,32 @@ impl Tape {
     }
 
     /// Everything before this is stored.
-    pub(super) fn stored_to(&self) -> u64 {
+    pub fn stored_to(&self) -> u64 {
         self.stored
     }
 
     /// Everything before this was received.
-    pub(super) fn received_to(&self) -> u64 {
+    pub fn received_to(&self) -> u64 {
         self.received
     }
 
     /// Received and not yet stored.
-    pub(super) fn unstored(&self) -> u64 {
+    pub fn unstored(&self) -> u64 {
         self.received - self.stored
     }
 
     /// True when the node has said where the log ends and all of it is stored.
-    pub(super) fn is_complete(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.end == Some(self.stored)
     }
 
     /// True when the node has said where the log ends and all of it was received.
-    pub(super) fn is_ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.end == Some(self.received)
     }
 
     /// A stream of the node begins or starts over; it is told [`Tape::stored_to`].
-    pub(super) fn reopened(&mut self) -> u64 {
+    pub fn reopened(&mut self) -> u64 {
         self.asked = None;
         self.thirsty = false;
         self.stored
@@ -109,7 +109,7 @@ impl Tape {
     ///
     /// A log that ends before what was received already lost its tail with its machine: what was
     /// received stands, and the log ends there.
-    pub(super) fn accept(&mut self, offset: u64, bytes: Bytes, end: bool, room: bool) -> Verdict {
+    pub fn accept(&mut self, offset: u64, bytes: Bytes, end: bool, room: bool) -> Verdict {
         let Some(after) = offset.checked_add(bytes.len() as u64) else {
             return Verdict::Waiting;
         };
@@ -167,7 +167,7 @@ impl Tape {
 
     /// True when bytes were turned away and there is room again: ask the node for those from
     /// [`Tape::stored_to`] on. Answers true once.
-    pub(super) fn quench(&mut self, room: bool) -> bool {
+    pub fn quench(&mut self, room: bool) -> bool {
         let again = self.thirsty && room && self.unstored() <= UNSTORED_MAX / 2;
         if again {
             self.thirsty = false;
@@ -177,13 +177,13 @@ impl Tape {
     }
 
     /// True when bytes were turned away and the node was not yet asked for them.
-    pub(super) fn is_thirsty(&self) -> bool {
+    pub fn is_thirsty(&self) -> bool {
         self.thirsty
     }
 
     /// The next bytes to be stored, at most `max` and at least one; `None` when there are none or
     /// a batch is on its way. One batch at a time: what is stored has no gaps.
-    pub(super) fn take(&mut self, max: u64) -> Option<Batch> {
+    pub fn take(&mut self, max: u64) -> Option<Batch> {
         if self.storing.is_some() || self.unstored() == 0 {
             return None;
         }
@@ -203,14 +203,14 @@ impl Tape {
     }
 
     /// The batch is stored.
-    pub(super) fn stored(&mut self) {
+    pub fn stored(&mut self) {
         if let Some(to) = self.storing.take() {
             self.stored = to;
         }
     }
 
     /// Lets go of the oldest bytes in memory, except those not yet stored and the newest `keep`.
-    pub(super) fn trim(&mut self, keep: u64) {
+    pub fn trim(&mut self, keep: u64) {
         let from = self.stored.min(self.received.saturating_sub(keep));
         while self
             .window
@@ -222,13 +222,13 @@ impl Tape {
     }
 
     /// Bytes that are held in memory.
-    pub(super) fn held(&self) -> u64 {
+    pub fn held(&self) -> u64 {
         self.received - self.window_from()
     }
 
     /// Live bytes from `offset` on, at most `max`, shared and not copied; `None` when they are no
     /// longer (read the blobs) or not yet there.
-    pub(super) fn piece(&self, offset: u64, max: u64) -> Option<Bytes> {
+    pub fn piece(&self, offset: u64, max: u64) -> Option<Bytes> {
         let index = self.window.partition_point(|(at, _)| *at <= offset).checked_sub(1)?;
         let (at, piece) = self.window.get(index)?;
         let skip = usize::try_from(offset - at).ok().filter(|s| *s < piece.len())?;
@@ -246,6 +246,7 @@ impl Tape {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cover::{Cover, Segment};
     use super::*;
     use proptest::prelude::*;
 
@@ -374,6 +375,10 @@ mod tests {
         proptest::collection::vec(event, 0..80)
     }
 
+    fn name(offset: u64, bytes: &[u8]) -> String {
+        format!("log/r/0/1.1/{offset:020}-{}", bytes.len())
+    }
+
     /// A node, a server and its blobs.
     struct World {
         log: Vec<u8>,
@@ -414,11 +419,11 @@ mod tests {
         }
 
         fn restart(&mut self) {
-            let entries = self.blobs.iter().map(|(offset, bytes)| store::blob::BlobEntry {
-                name: store::BlobName::new(format!("log/r/0/1.1/{offset:020}-{}", bytes.len())).unwrap(),
-                size: bytes.len() as u64,
-            });
-            let stored = super::super::cover::Cover::of(entries.collect()).len();
+            let blobs = self
+                .blobs
+                .iter()
+                .map(|(offset, bytes)| (name(*offset, bytes), bytes.len() as u64));
+            let stored = Cover::of(blobs).len();
             assert!(stored >= self.acked, "something acknowledged was lost");
             self.tape = Tape::new(stored);
             self.sent = self.tape.reopened();
@@ -460,16 +465,10 @@ mod tests {
             let by_name: std::collections::BTreeMap<_, _> = self
                 .blobs
                 .iter()
-                .map(|(offset, bytes)| (format!("log/r/0/1.1/{offset:020}-{}", bytes.len()), bytes))
+                .map(|(offset, bytes)| (name(*offset, bytes), bytes))
                 .collect();
-            let entries = by_name.iter().map(|(name, bytes)| store::blob::BlobEntry {
-                name: store::BlobName::new(name.clone()).unwrap(),
-                size: bytes.len() as u64,
-            });
-            let cover = super::super::cover::Cover::of(entries.collect());
-            let slice = |s: &super::super::cover::Segment| {
-                by_name[s.blob.as_str()][s.skip as usize..(s.skip + s.len) as usize].to_vec()
-            };
+            let cover = Cover::of(by_name.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64)));
+            let slice = |s: &Segment<String>| by_name[&s.blob][s.skip as usize..(s.skip + s.len) as usize].to_vec();
             cover.segments.iter().flat_map(slice).collect()
         }
     }

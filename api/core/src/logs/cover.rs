@@ -5,52 +5,51 @@
 //! does not count. Not here: reading.
 
 use super::name::offset_of;
-use store::BlobName;
-use store::blob::BlobEntry;
 
 /// A stretch of the log and the blob that it is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Segment {
+pub struct Segment<B> {
     /// Where the stretch begins in the log.
-    pub(super) at: u64,
+    pub at: u64,
     /// How many bytes it has; more than 0.
-    pub(super) len: u64,
+    pub len: u64,
     /// The blob.
-    pub(super) blob: BlobName,
+    pub blob: B,
     /// How many bytes of the blob come before the stretch.
-    pub(super) skip: u64,
+    pub skip: u64,
 }
 
-impl Segment {
+impl<B> Segment<B> {
     /// The offset after its last byte.
-    pub(super) fn end(&self) -> u64 {
+    #[must_use]
+    pub fn end(&self) -> u64 {
         self.at + self.len
     }
 }
 
 /// The log from its first byte on without gap or overlap.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Cover {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cover<B> {
     /// In order; each begins where the one before ends.
-    pub(super) segments: Vec<Segment>,
+    pub segments: Vec<Segment<B>>,
 }
 
-impl Cover {
-    /// The cover of the blobs of one log, in any order.
-    pub(super) fn of(entries: Vec<BlobEntry>) -> Self {
-        let mut spans: Vec<(u64, u64, BlobName)> = entries
+impl<B: AsRef<str> + Ord> Cover<B> {
+    /// The cover of the blobs of one log, each a name and a size, in any order.
+    pub fn of(blobs: impl IntoIterator<Item = (B, u64)>) -> Self {
+        let mut spans: Vec<(u64, u64, B)> = blobs
             .into_iter()
-            .filter_map(|e| {
-                let offset = offset_of(&e.name)?;
-                Some((offset, offset.checked_add(e.size)?, e.name))
+            .filter_map(|(name, size)| {
+                let offset = offset_of(name.as_ref())?;
+                Some((offset, offset.checked_add(size)?, name))
             })
             .collect();
         spans.sort();
-        let mut cover = Self::default();
+        let mut cover = Self { segments: Vec::new() };
         let mut spans = spans.into_iter().peekable();
         loop {
             let at = cover.len();
-            let mut best: Option<(u64, u64, BlobName)> = None;
+            let mut best: Option<(u64, u64, B)> = None;
             while let Some(span) = spans.next_if(|span| span.0 <= at) {
                 if span.1 > best.as_ref().map_or(at, |b| b.1) {
                     best = Some(span);
@@ -67,13 +66,21 @@ impl Cover {
         }
     }
 
+    /// True when not even the first byte is stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     /// How many bytes are stored without a gap.
-    pub(super) fn len(&self) -> u64 {
+    #[must_use]
+    pub fn len(&self) -> u64 {
         self.segments.last().map_or(0, Segment::end)
     }
 
     /// The stretch that holds the byte at `offset`.
-    pub(super) fn find(&self, offset: u64) -> Option<&Segment> {
+    #[must_use]
+    pub fn find(&self, offset: u64) -> Option<&Segment<B>> {
         let index = self.segments.partition_point(|s| s.end() <= offset);
         self.segments.get(index)
     }
@@ -84,18 +91,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entries(spans: &[(u64, u64)]) -> Vec<BlobEntry> {
-        spans
-            .iter()
-            .map(|(offset, len)| BlobEntry {
-                name: BlobName::new(format!("log/r/0/1.1/{offset:020}-{len}")).unwrap(),
-                size: *len,
-            })
-            .collect()
+    fn blobs(spans: &[(u64, u64)]) -> impl Iterator<Item = (String, u64)> {
+        let blob = |(offset, len): &(u64, u64)| (format!("log/r/0/1.1/{offset:020}-{len}"), *len);
+        spans.iter().map(blob)
     }
 
     fn check(spans: &[(u64, u64)], expect: &[(u64, u64, u64)]) {
-        let cover = Cover::of(entries(spans));
+        let cover = Cover::of(blobs(spans));
         let got: Vec<_> = cover.segments.iter().map(|s| (s.at, s.len, s.skip)).collect();
         assert_eq!(got, expect, "{spans:?}");
     }
@@ -118,7 +120,7 @@ mod tests {
         fn the_cover_is_exactly_what_can_be_reached_from_zero(
             spans in proptest::collection::vec((0u64..60, 0u64..20), 0..12)
         ) {
-            let cover = Cover::of(entries(&spans));
+            let cover = Cover::of(blobs(&spans));
             let mut reach = 0;
             while let Some(next) = spans.iter().filter(|(o, l)| *o <= reach && o + l > reach).map(|(o, l)| o + l).max() {
                 reach = next;
@@ -128,7 +130,7 @@ mod tests {
             for s in &cover.segments {
                 prop_assert_eq!(s.at, at);
                 prop_assert!(s.len > 0);
-                let (offset, size) = (offset_of(&s.blob).unwrap(), s.blob.as_str().rsplit('-').next().unwrap().parse::<u64>().unwrap());
+                let (offset, size) = (offset_of(&s.blob).unwrap(), s.blob.rsplit('-').next().unwrap().parse::<u64>().unwrap());
                 prop_assert_eq!(offset + s.skip, s.at);
                 prop_assert!(s.skip + s.len <= size);
                 at = s.end();

@@ -7,7 +7,6 @@
 
 use model::{AllocId, Fence, RunId};
 use std::fmt;
-use store::{BlobError, BlobName};
 
 /// One attempt's log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,12 +33,10 @@ impl LogId {
         format!("{}{}/", step_prefix(&self.run, self.step), self.fence)
     }
 
-    /// The blob that holds `len` bytes from `offset` on.
-    ///
-    /// # Errors
-    /// Never for a legal run id; the name is checked all the same.
-    pub(super) fn blob(&self, offset: u64, len: u64) -> Result<BlobName, BlobError> {
-        BlobName::new(format!("{}{offset:020}-{len}", self.prefix()))
+    /// The name of the blob that holds `len` bytes from `offset` on.
+    #[must_use]
+    pub fn blob(&self, offset: u64, len: u64) -> String {
+        format!("{}{offset:020}-{len}", self.prefix())
     }
 }
 
@@ -50,23 +47,27 @@ impl fmt::Display for LogId {
 }
 
 /// The prefix of the blobs of all steps of a run.
-pub(super) fn run_prefix(run: &RunId) -> String {
+#[must_use]
+pub fn run_prefix(run: &RunId) -> String {
     format!("log/{run}/")
 }
 
 /// The ordinal of the step to which a blob below [`run_prefix`] belongs.
-pub(super) fn step_of(blob: &BlobName) -> Option<usize> {
-    blob.as_str().split('/').nth(2)?.parse().ok()
+#[must_use]
+pub fn step_of(blob: &str) -> Option<usize> {
+    blob.split('/').nth(2)?.parse().ok()
 }
 
 /// The prefix of the blobs of all attempts of a step.
-pub(super) fn step_prefix(run: &RunId, step: usize) -> String {
+#[must_use]
+pub fn step_prefix(run: &RunId, step: usize) -> String {
     format!("log/{run}/{step}/")
 }
 
 /// The fence of the attempt to which a blob below [`step_prefix`] belongs.
-pub(super) fn fence_of(blob: &BlobName) -> Option<Fence> {
-    let folder = blob.as_str().rsplit('/').nth(1)?;
+#[must_use]
+pub fn fence_of(blob: &str) -> Option<Fence> {
+    let folder = blob.rsplit('/').nth(1)?;
     let (epoch, counter) = folder.split_once('.')?;
     Some(Fence {
         epoch: epoch.parse().ok()?,
@@ -75,8 +76,9 @@ pub(super) fn fence_of(blob: &BlobName) -> Option<Fence> {
 }
 
 /// The offset of a blob's first byte; `None` for a name that is not a log's.
-pub(super) fn offset_of(blob: &BlobName) -> Option<u64> {
-    let last = blob.as_str().rsplit('/').next()?;
+#[must_use]
+pub fn offset_of(blob: &str) -> Option<u64> {
+    let last = blob.rsplit('/').next()?;
     let digits = last.split_once('-').map_or(last, |(offset, _)| offset);
     if digits.len() == 20 { digits.parse().ok() } else { None }
 }
@@ -90,8 +92,8 @@ mod tests {
         let fence = Fence { epoch: 1, counter: 7 };
         let alloc = AllocId::for_step(&RunId::new("01jd").unwrap(), 3, fence);
         let log = LogId::of(&alloc).unwrap();
-        let blob = log.blob(4096, 10).unwrap();
-        assert_eq!(blob.as_str(), "log/01jd/3/1.7/00000000000000004096-10");
+        let blob = log.blob(4096, 10);
+        assert_eq!(blob, "log/01jd/3/1.7/00000000000000004096-10");
         assert_eq!(fence_of(&blob), Some(fence));
         assert_eq!(offset_of(&blob), Some(4096));
         assert_eq!(LogId::of(&AllocId::new("stray").unwrap()), None);
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn a_strange_name_has_no_offset() {
         for name in ["log/a/0/1.1/12", "log/a/0/1.1/x", "log/a/0/1.1/99999999999999999999-1"] {
-            assert_eq!(offset_of(&BlobName::new(name).unwrap()), None, "{name}");
+            assert_eq!(offset_of(name), None, "{name}");
         }
     }
 }
