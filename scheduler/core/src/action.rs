@@ -190,8 +190,8 @@ pub enum Action {
         id: String,
         /// The revision of the request.
         seen: u64,
-        /// The key that must not exist: the run's or node's.
-        absent: Option<String>,
+        /// What has to hold of the run or node that it is about, for the view may be old.
+        because: Option<(String, Expect)>,
     },
     /// An order or a report that no step stands behind is removed.
     Clean {
@@ -261,11 +261,11 @@ impl Action {
                 .guard(key::session(&alloc.node), Expect::Revision(*session_revision))
                 .put(write.key(), &write.record)
                 .put(key::alloc(&alloc.node, &alloc.id), &**alloc),
-            Self::DropRequest { id, seen, absent } => {
+            Self::DropRequest { id, seen, because } => {
                 let key = key::request(id);
                 let change = change.guard(key.clone(), Expect::Revision(*seen)).delete(key);
-                match absent {
-                    Some(key) => change.guard(key.clone(), Expect::Absent),
+                match because {
+                    Some((key, expect)) => change.guard(key.clone(), *expect),
                     None => change,
                 }
             }

@@ -6,7 +6,7 @@
 //! Not here: how a node is found ([`crate::fit`]), whose turn it is ([`crate::queue`]), what a
 //! report means ([`crate::fold`]).
 
-use crate::action::{Action, Plan, Proposal, SeenAlloc, StepWrite, Ticket};
+use crate::action::{Action, Expect, Plan, Proposal, SeenAlloc, StepWrite, Ticket};
 use crate::cluster::{Cluster, InFlight};
 use crate::explain::placement_sentence;
 use crate::fit::Best;
@@ -221,7 +221,7 @@ impl Cluster {
             Some(Run::Live(run)) if run.header.is_malformed() => return Vec::new(),
             Some(Run::Live(_) | Run::Gone(_)) | None => {
                 let waited = |created: u64| now_ms.saturating_sub(created) > UNKNOWN_RUN_WAIT_MS;
-                return self.drop_requests(id, waited, Some(key::run(id)));
+                return self.drop_requests(id, waited, Some((key::run(id), Expect::Absent)));
             }
         };
         let mut actions = Vec::new();
@@ -293,7 +293,7 @@ impl Cluster {
         self.step_write(id, run, step, from, record)
     }
 
-    fn drop_requests(&self, run: &RunId, due: impl Fn(u64) -> bool, absent: Option<String>) -> Vec<Action> {
+    fn drop_requests(&self, run: &RunId, due: impl Fn(u64) -> bool, because: Option<(String, Expect)>) -> Vec<Action> {
         let ids = self.cancels.get(run).into_iter().flatten();
         let open = ids.filter(|id| !self.busy_requests.contains(*id));
         let slots = open.filter_map(|id| Some((id, self.requests.get(id)?)));
@@ -302,7 +302,7 @@ impl Cluster {
             .map(|(id, slot)| Action::DropRequest {
                 id: id.clone(),
                 seen: slot.revision(),
-                absent: absent.clone(),
+                because: because.clone(),
             })
             .collect()
     }

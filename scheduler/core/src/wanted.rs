@@ -5,7 +5,7 @@
 //! Not here: how a drained attempt goes on ([`crate::fold`]), what becomes of a node that is gone
 //! ([`crate::lost`]).
 
-use crate::action::{Action, Plan};
+use crate::action::{Action, Expect, Plan};
 use crate::cluster::Cluster;
 use crate::run::Run;
 use model::record::Unknown;
@@ -29,25 +29,21 @@ impl Cluster {
         let slot = self.requests.get(id).filter(|_| !self.busy_requests.contains(id))?;
         let request = slot.get()?;
         let node = node_of(&request.what).filter(|node| !self.busy_nodes.contains(node))?;
-        let drop = |absent| Action::DropRequest {
+        // What is known here may be old, and a wish that is struck for nothing is lost: whatever speaks
+        // against carrying it out is a guard.
+        let drop = |record| Action::DropRequest {
             id: id.to_owned(),
             seen: slot.revision(),
-            absent,
+            because: Some((key::node(node), record)),
         };
         let Some(known) = self.nodes.get(node).filter(|n| !n.record.is_absent()) else {
-            return Some(drop(Some(key::node(node))));
+            return Some(drop(Expect::Absent));
         };
         let epoch = known.record.get().map(|r| r.epoch);
         let next = match wanted(request, node, known.eligibility.get(), epoch, now_ms) {
-            // Attended to even if nothing is to change, for that is guarded: what is known here may be
-            // old, and a wish that is struck for nothing is lost.
-            Wanted::AsItIs => match known.eligibility.get() {
-                Some(as_it_is) => Some(Box::new(as_it_is.clone())),
-                None if known.eligibility.is_absent() => None,
-                None => return Some(drop(None)),
-            },
+            Wanted::OfAnotherLife => return Some(drop(known.record.expect())),
             Wanted::Nothing => None,
-            Wanted::New(next) => Some(next),
+            Wanted::These(next) => Some(next),
         };
         Some(Action::Attend {
             id: id.to_owned(),
@@ -120,9 +116,11 @@ fn node_of(what: &RequestKind) -> Option<&NodeId> {
 
 /// What a node's eligibility is to be.
 enum Wanted {
-    AsItIs,
+    /// The node has registered since: it is not what was meant.
+    OfAnotherLife,
     Nothing,
-    New(Box<Eligibility>),
+    /// These, which it may hold already.
+    These(Box<Eligibility>),
 }
 
 fn wanted(request: &Request, node: &NodeId, now: Option<&Eligibility>, epoch: Option<u64>, now_ms: u64) -> Wanted {
@@ -142,13 +140,8 @@ fn wanted(request: &Request, node: &NodeId, now: Option<&Eligibility>, epoch: Op
                 deadline_ms: *deadline_ms,
             });
         }
-        // A node that has registered since is another life of it, and not meant.
-        RequestKind::ConfirmGone { node_epoch, .. } if epoch != Some(*node_epoch) => return Wanted::AsItIs,
+        RequestKind::ConfirmGone { node_epoch, .. } if epoch != Some(*node_epoch) => return Wanted::OfAnotherLife,
         RequestKind::ConfirmGone { node_epoch, .. } => next.gone_epoch = Some(*node_epoch),
     }
-    if now == Some(&*next) {
-        Wanted::AsItIs
-    } else {
-        Wanted::New(next)
-    }
+    Wanted::These(next)
 }

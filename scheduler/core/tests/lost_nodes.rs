@@ -318,6 +318,30 @@ fn a_node_that_an_operator_declares_gone_is_not_waited_for() {
 }
 
 #[test]
+fn a_declaration_is_not_struck_on_an_old_view_of_the_node() {
+    let (mut world, _, n1) = running();
+    world.cut_off(&n1);
+    world.settle();
+    // The store has the node's next life and the wish about it; the view has heard of the wish only.
+    let mut record: model::NodeRecord = world.get(&key::node(&n1)).expect("it registered");
+    record.epoch += 1;
+    let bytes = model::encode(&record);
+    world.revision += 1;
+    let registered = world.revision;
+    world.keys.insert(key::node(&n1), (bytes.clone(), registered));
+    let node_epoch = record.epoch;
+    let node = n1.clone();
+    world.ask_for("q", RequestKind::ConfirmGone { node, node_epoch });
+    world.round();
+    assert!(world.keys.contains_key(&key::request("q")), "the store knows better");
+    let _ = world.cluster.on_change(&key::node(&n1), Some(&bytes), registered);
+    world.settle();
+    assert!(!world.keys.contains_key(&key::request("q")));
+    let written: model::Eligibility = world.get(&key::eligibility(&n1)).expect("written");
+    assert_eq!(written.gone_epoch, Some(node_epoch));
+}
+
+#[test]
 fn a_thousand_lost_steps_are_given_up_in_a_few_plans() {
     let mut world = World::new();
     world.lead();
