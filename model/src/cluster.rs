@@ -203,6 +203,11 @@ fn is_connected(connected: &bool) -> bool {
     *connected
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_unsaid(lease: &i64) -> bool {
+    *lease == 0
+}
+
 /// `session/<node>`, leased: which server holds the node's stream. The key is never removed by
 /// hand: that it is gone means that the node's lease has run out since its last renewal, so its
 /// agent has ended everything that it was not told to keep.
@@ -218,6 +223,10 @@ pub struct SessionRecord {
     pub address: String,
     /// The node's registration number.
     pub node_epoch: u64,
+    /// The lease that it was registered under, by the store's number: tells one registration from
+    /// another. 0: written by a release that did not say.
+    #[serde(default, skip_serializing_if = "is_unsaid")]
+    pub lease: i64,
     /// False once the stream has ended: nothing new is placed, but the node may go on with what it
     /// has until the lease ends.
     #[serde(default = "connected", skip_serializing_if = "is_connected")]

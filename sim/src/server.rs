@@ -176,6 +176,7 @@ impl World {
             ..machine.record.clone()
         };
         let session = SessionRecord {
+            lease: 0,
             node: node.clone(),
             server: format!("s{which}"),
             address: String::new(),

@@ -23,6 +23,8 @@ pub(super) enum End {
         "Hello names the node {said}, the certificate is for {own}; give each node a certificate and a data folder of its own"
     )]
     OtherNode { own: NodeId, said: NodeId },
+    #[error("the node {0} was removed from this cluster; join again with a new token")]
+    Removed(NodeId),
     #[error("the certificate of this connection has ended; connect again with the renewed one")]
     CertificateEnded,
     #[error(transparent)]
@@ -56,6 +58,7 @@ impl End {
             Self::Hello(_) | Self::Report(_) | Self::Message(_) => "bad_message",
             Self::NoHello => "no_hello",
             Self::OtherNode { .. } => "other_node",
+            Self::Removed(_) => "removed",
             Self::CertificateEnded => "certificate_ended",
             Self::Replaced => "replaced",
             Self::Silent => "silent",
@@ -74,7 +77,7 @@ impl End {
         Some(match self {
             Self::Left | Self::Broken(_) => return None,
             Self::Hello(_) | Self::Report(_) | Self::Message(_) => Status::invalid_argument(text),
-            Self::OtherNode { .. } => Status::permission_denied(text),
+            Self::OtherNode { .. } | Self::Removed(_) => Status::permission_denied(text),
             Self::CertificateEnded => Status::unavailable(text),
             Self::NoHello | Self::Silent => Status::deadline_exceeded(text),
             Self::Replaced | Self::Contended => Status::aborted(text),

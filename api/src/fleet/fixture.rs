@@ -190,9 +190,38 @@ pub(crate) struct Flaky {
     /// The newest lease.
     granted: Mutex<Option<LeaseId>>,
     batch_takes: Duration,
+    /// What becomes of the next transaction of its own.
+    fate: Mutex<Fate>,
+}
+
+/// What becomes of a transaction.
+#[derive(Default)]
+pub(crate) enum Fate {
+    /// It is answered.
+    #[default]
+    Answered,
+    /// It is applied, and the answer is lost.
+    AnswerLost,
+    /// Its caller gives it up, it is on its way still.
+    Late,
+    /// One that is on its way.
+    OnItsWay(Txn),
 }
 
 impl Flaky {
+    pub(crate) fn next_commit(&self, fate: Fate) {
+        *self.fate.lock().unwrap() = fate;
+    }
+
+    /// What was on its way arrives.
+    pub(crate) async fn arrive(&self) -> Commit {
+        let fate = std::mem::take(&mut *self.fate.lock().unwrap());
+        let Fate::OnItsWay(txn) = fate else {
+            panic!("nothing is on its way")
+        };
+        self.inner.commit(txn).await.unwrap()
+    }
+
     pub(crate) fn newest_lease(&self) -> LeaseId {
         self.granted.lock().unwrap().expect("a lease was granted")
     }
@@ -213,6 +242,7 @@ impl Flaky {
             commits: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             granted: Mutex::default(),
+            fate: Mutex::default(),
         })
     }
 
@@ -246,7 +276,20 @@ impl Store for Flaky {
     async fn commit(&self, txn: Txn) -> Result<Commit, StoreError> {
         self.check()?;
         self.commits.fetch_add(1, Ordering::SeqCst);
-        self.inner.commit(txn).await
+        let lost = StoreError::Unavailable("no answer, for a test".to_owned());
+        let fate = std::mem::take(&mut *self.fate.lock().unwrap());
+        match fate {
+            Fate::Answered => self.inner.commit(txn).await,
+            Fate::AnswerLost => self.inner.commit(txn).await.and(Err(lost)),
+            Fate::Late => {
+                self.next_commit(Fate::OnItsWay(txn));
+                Err(lost)
+            }
+            late @ Fate::OnItsWay(_) => {
+                self.next_commit(late);
+                self.inner.commit(txn).await
+            }
+        }
     }
 
     async fn commit_batch(&self, outer: Vec<Guard>, txns: Vec<Txn>) -> Result<Vec<Commit>, StoreError> {

@@ -4,6 +4,7 @@
 //! at its next stream or renewal, and its certificate ends within a day. Not here: what a member
 //! does on its stream (`session`), TLS itself (`pki`).
 
+use super::end::End;
 use super::gate::{Admitted, Gate};
 use crate::auth::{AuthError, Caller};
 use crate::clock::now_ms;
@@ -114,9 +115,8 @@ async fn member(store: &dyn Store, peer: &Peer) -> Result<Admitted, Status> {
     let found = store.get(&key::member(&node)).await.map_err(|e| unavailable(&e))?;
     if found.is_none() {
         tracing::info!(node_id = %node, "a node that is no member is refused");
-        return Err(Status::permission_denied(format!(
-            "the node {node} was removed from this cluster; join again with a new token"
-        )));
+        let removed = End::Removed(node);
+        return Err(Status::permission_denied(removed.to_string()));
     }
     Ok(Admitted {
         caller: Caller {

@@ -140,18 +140,17 @@ async fn open(
             server: &fleet.config.server_name,
             address: &fleet.config.address,
             lease: fleet.config.lease,
+            members_only: fleet.gate.membership().is_some(),
         };
-        let enrolled = registrar.enroll(&registration, now_ms()).await?;
-        Ok::<_, End>((registration, enrolled))
+        let revision = registrar.enroll(&registration, now_ms(), kept).await?;
+        Ok::<_, End>((registration, revision))
     };
-    let (registration, enrolled) = tokio::select! {
+    let (registration, revision) = tokio::select! {
         opened = opened => opened?,
         () = stopping.cancelled() => return Err(End::Stopping),
     };
-    *kept = Some(enrolled.clone());
-    let seat = fleet
-        .seats
-        .take(&registration.node, enrolled.epoch(), enrolled.revision())?;
+    let enrolled = kept.as_ref().ok_or(End::Contended)?;
+    let seat = fleet.seats.take(&registration.node, enrolled.epoch(), revision)?;
     tracing::info!(node_id = %registration.node, node_epoch = enrolled.epoch(), "node registered");
     let _counted = Counted::new(fleet);
     let (to_open, opens) = mpsc::unbounded_channel();

@@ -37,6 +37,7 @@ fn node_record() -> NodeRecord {
 
 fn session(connected: bool) -> SessionRecord {
     SessionRecord {
+        lease: 0,
         node: node(),
         server: "two".to_owned(),
         address: String::new(),

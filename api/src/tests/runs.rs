@@ -452,6 +452,7 @@ async fn nodes_show_what_is_free_and_what_runs_on_them() {
     let (one, two) = (node("n1", "beta"), node("n2", "alpha"));
     let alloc = allocation(&run, &one);
     let session = SessionRecord {
+        lease: 0,
         node: one.id.clone(),
         server: "one".to_owned(),
         node_epoch: 3,

@@ -85,6 +85,7 @@ impl View {
             let id = legal(NodeId::new(format!("n{n:06}")))?;
             view.tell(&key::node(&id), &node(&id, share))?;
             let session = SessionRecord {
+                lease: 0,
                 node: id.clone(),
                 server: "s".to_owned(),
                 node_epoch: 1,

@@ -182,6 +182,7 @@ impl World {
 
     pub(crate) fn connect(&mut self, id: &NodeId, epoch: u64) {
         let session = SessionRecord {
+            lease: 0,
             node: id.clone(),
             server: "s1".to_owned(),
             node_epoch: epoch,

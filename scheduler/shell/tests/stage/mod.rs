@@ -289,6 +289,7 @@ async fn add_node_of(store: &MemoryStore, capacity: Resources, slots: u32) {
         unknown: Unknown::new(),
     };
     let session = SessionRecord {
+        lease: 0,
         node: node_id(),
         server: "a".to_owned(),
         node_epoch: 1,
