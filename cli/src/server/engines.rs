@@ -195,14 +195,19 @@ async fn open_history(file: &HistoryFile, data: &Path) -> Result<Arc<dyn History
             let config = postgres_config(postgres).map_err(NotYet::Wrong)?;
             match PostgresHistory::connect(config).await {
                 Ok(history) => Ok(Arc::new(history)),
-                Err(error) => Err(history_not_yet(error)),
+                Err(error) => Err(history_not_yet(&error)),
             }
         }
     }
 }
 
-fn history_not_yet(error: HistoryError) -> NotYet {
-    NotYet::Unreachable(error.to_string())
+/// A database that is away is waited for; one that has to be mended first, e.g. its name, is not.
+fn history_not_yet(error: &HistoryError) -> NotYet {
+    if error.retry() {
+        NotYet::Unreachable(error.to_string())
+    } else {
+        NotYet::Wrong(Failure::Usage(format!("history.postgres: {error}")))
+    }
 }
 
 /// What the section says, with the files that it names read.

@@ -89,6 +89,17 @@ impl Server {
         fs::read_to_string(self.folder.path().join("output.txt")).unwrap_or_default()
     }
 
+    fn ended(&mut self) -> std::process::ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waited") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn terminate(&self) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
@@ -178,7 +189,7 @@ fn a_server_that_waits_ends_when_it_is_asked_to() {
         ended.is_empty(),
         "a file that is named and missing is no matter of waiting: {ended}"
     );
-    let status = server.child.wait().expect("waited");
+    let status = server.ended();
     assert_eq!(status.code(), Some(2), "{}", server.output());
 
     let folder = tempfile::tempdir().expect("folder");
@@ -195,14 +206,7 @@ fn a_server_that_waits_ends_when_it_is_asked_to() {
     assert_eq!(checked.status.code(), Some(5), "{}", said(&checked));
     assert!(said(&checked).contains("FAILED   object store"), "{}", said(&checked));
     server.terminate();
-    let end = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = server.child.try_wait().expect("waited") {
-            break status;
-        }
-        assert!(Instant::now() < end, "it does not end:\n{}", server.output());
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let status = server.ended();
     assert_eq!(status.code(), Some(0), "{}", server.output());
 }
 
@@ -235,4 +239,26 @@ fn the_database_is_checked_and_not_waited_for() {
     second.until("builds do not wait for the database", |s| {
         s.get("/api/v1/nodes").filter(|(status, _)| *status == 401)
     });
+
+    postgres.up();
+    for (url, mend) in [
+        (postgres.url("nowhere"), "create the database"),
+        (
+            postgres.url("postgres").replace("a%20b", "wrong"),
+            "check user and password",
+        ),
+    ] {
+        let file = folder.path().join("wrong");
+        fs::write(&file, url).expect("written");
+        let mut wrong = Server::start(&format!(
+            "history: {{ postgres: {{ url_file: {} }} }}\n",
+            file.display()
+        ));
+        assert_eq!(wrong.ended().code(), Some(2), "no waiting mends it: {}", wrong.output());
+        assert!(
+            wrong.output().contains("history.postgres") && wrong.output().contains(mend),
+            "{mend}: {}",
+            wrong.output()
+        );
+    }
 }
