@@ -198,6 +198,14 @@ impl MemoryCore {
         }
     }
 
+    /// Ends every lease with its keys, however lately it was renewed, as a store does that is restored
+    /// without them.
+    pub fn forget_leases(&mut self) {
+        for id in self.leases.keys().copied().collect::<Vec<_>>() {
+            self.end_lease(id);
+        }
+    }
+
     /// When the next lease expires if it is not renewed.
     #[must_use]
     pub fn next_expiry_ms(&self) -> Option<u64> {

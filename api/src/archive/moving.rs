@@ -1,12 +1,11 @@
-//! The transactions of the archive: a run goes and its outbox entry comes, an outbox entry goes.
+//! The transactions of the archive, each under the leader's own key.
 //!
-//! Each under the leader's own key, so that a deposed leader moves nothing. Not here: when.
+//! Not here: what is in them, and when (`api_core::archive`).
 
-use crate::rest::cancel_key;
-use api_core::archive::{Move, MoveResult, Told};
+use api_core::archive::{self, Change, Move, MoveResult, Told};
 use model::key;
 use std::time::Duration;
-use store::{Commit, Expect, Guard, Revision, Store, StoreError, Txn};
+use store::{Commit, Expect, Guard, Revision, Store, StoreError, Txn, Write};
 
 /// How long a batch may take. One that takes longer may have been applied.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,21 +22,32 @@ async fn commit(store: &dyn Store, term: Revision, txns: Vec<Txn>) -> Result<Vec
     committed.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer in time".to_owned())))
 }
 
-/// The transaction that takes a run out of the live store: only if its header is as it was read
-/// and nobody has asked for its end meanwhile.
-fn leave(moved: &Move) -> Txn {
-    let run = &moved.record.summary.id;
-    Txn::new()
-        .expect(key::run(run), Expect::Revision(Revision(moved.header_revision)))
-        .expect(key::request(&cancel_key(run)), Expect::Absent)
-        .put(key::archive_outbox(run), &moved.record)
-        .delete(key::run(run))
-        .delete_prefix(key::run_parts(run))
+fn txn(change: Change) -> Txn {
+    let guards = change.guards.into_iter().map(|(key, expect)| Guard {
+        key,
+        expect: match expect {
+            archive::Expect::Absent => Expect::Absent,
+            archive::Expect::Revision(revision) => Expect::Revision(Revision(revision)),
+        },
+    });
+    let writes = change.writes.into_iter().map(|write| match write {
+        archive::Write::Put { key, value } => Write::Put {
+            key,
+            value,
+            lease: None,
+        },
+        archive::Write::Delete { key } => Write::Delete { key },
+        archive::Write::DeletePrefix { prefix } => Write::DeletePrefix { prefix },
+    });
+    Txn {
+        guards: guards.collect(),
+        writes: writes.collect(),
+    }
 }
 
 /// Moves runs, each in a transaction of its own.
 pub(super) async fn move_out(store: &dyn Store, term: Revision, moves: &[Move]) -> Vec<MoveResult> {
-    match commit(store, term, moves.iter().map(leave).collect()).await {
+    match commit(store, term, moves.iter().map(|m| txn(m.change())).collect()).await {
         Ok(commits) => commits
             .into_iter()
             .map(|c| match c {
@@ -55,13 +65,7 @@ pub(super) async fn move_out(store: &dyn Store, term: Revision, moves: &[Move]) 
 /// Removes outbox entries that are still as history was told. Answers the revision as of which
 /// none of them is as it was; `None` when that is not known.
 pub(super) async fn clear(store: &dyn Store, term: Revision, runs: &[Told]) -> Option<u64> {
-    let txn = |told: &Told| {
-        let key = key::archive_outbox(&told.run);
-        Txn::new()
-            .expect(&key, Expect::Revision(Revision(told.revision)))
-            .delete(key)
-    };
-    let commits = match commit(store, term, runs.iter().map(txn).collect()).await {
+    let commits = match commit(store, term, runs.iter().map(|t| txn(t.change())).collect()).await {
         Ok(commits) => commits,
         Err(error) => {
             tracing::warn!(runs = runs.len(), %error, "outbox not cleared, will be tried again");

@@ -29,7 +29,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use layers::{RequestId, Trace};
-pub(crate) use runs::cancel_key;
 
 /// The head of the OpenAPI document.
 #[derive(OpenApi)]

@@ -11,6 +11,7 @@ use crate::dto::{CancelAccepted, RunDetail, RunList, RunStatus};
 use crate::limit::{READ_BACK_TIMEOUT, SCAN_MAX};
 use crate::problem::{Answer, Problem};
 use crate::state::{Server, Shared};
+use api_core::archive::cancel_request;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -232,11 +233,6 @@ pub(super) async fn cancel(
     Ok((StatusCode::ACCEPTED, Json(answer(status, message))))
 }
 
-/// The id of the request that ends a run.
-pub(crate) fn cancel_key(run: &RunId) -> String {
-    format!("cancel-{run}")
-}
-
 /// One request for each run, however often it is asked for.
 async fn ask_to_cancel(server: &Server, run: &RunId, asking: Asking) -> Answer<()> {
     let request = Request {
@@ -245,7 +241,7 @@ async fn ask_to_cancel(server: &Server, run: &RunId, asking: Asking) -> Answer<(
         created_ms: now_ms(),
         request_id: asking.request_id,
     };
-    let key = key::request(&cancel_key(run));
+    let key = key::request(&cancel_request(run));
     let txn = Txn::new()
         .expect(&key, Expect::Absent)
         .expect(key::run(run), Expect::Present)

@@ -4,7 +4,9 @@ use super::stage::{FILE, PATIENCE, Stage, record};
 use crate::archive;
 use crate::fleet::fixture::{FlakyBlobs, step_def};
 use crate::rest;
+
 use crate::state::Server;
+use api_core::archive::cancel_request;
 use async_trait::async_trait;
 use axum::http::StatusCode;
 use model::record::Unknown;
@@ -590,7 +592,7 @@ async fn a_request_that_waits_keeps_the_run_here() {
         created_ms: 1,
         request_id: "q".to_owned(),
     };
-    let wish_key = key::request(&rest::cancel_key(&run));
+    let wish_key = key::request(&cancel_request(&run));
     yard.stage.write(Txn::new().put(&wish_key, &wish)).await;
     yard.lead().await;
     let other = yard.ended("01jdb", 2, 1).await;

@@ -12,9 +12,11 @@
 //! Not here: who carries the parts out.
 
 mod archiver;
+mod change;
 mod form;
 
 pub use archiver::{
     Archiver, BATCH_MAX, Effect, Event, IN_FLIGHT_MAX, Move, MoveResult, PutResult, StoreResult, Times, Told,
 };
+pub use change::{Change, Expect, Write, cancel_request};
 pub use form::{Form, FormStep, blob_name, summary};
