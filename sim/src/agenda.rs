@@ -30,6 +30,11 @@ impl<E> Agenda<E> {
         self.events.insert((self.now_ms + delay_ms, self.entered), event);
     }
 
+    /// The events to come, the next one first.
+    pub(crate) fn to_come(&self) -> impl Iterator<Item = &E> {
+        self.events.values()
+    }
+
     /// The next event; the clock goes on to it.
     pub(crate) fn next(&mut self) -> Option<E> {
         let ((at_ms, _), event) = self.events.pop_first()?;

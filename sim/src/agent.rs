@@ -7,8 +7,9 @@ use crate::machine::{Sandbox, ended};
 use crate::message::{AgentEvent, Event, MachineEvent, ServerEvent, Stream};
 use crate::world::World;
 use model::{AllocId, Observed, ObservedState, StartFailure};
-use node_agent::{Act, Effect, Found, Kill, Lease, LeaseEffect, LeaseEvent, Node};
+use node_agent::{Act, Effect, Found, Kill, Lease, LeaseEffect, LeaseEvent, LogShip, Node};
 use rand::Rng;
+use std::collections::BTreeMap;
 
 const TICK_MS: u64 = 500;
 
@@ -23,15 +24,26 @@ const OPEN_MAX_MS: u64 = 10_000;
 pub(crate) struct Agent {
     pub(crate) node: Node,
     pub(crate) lease: Lease,
-    link: Option<Link>,
+    pub(crate) link: Option<Link>,
+    /// The logs that are on their way.
+    pub(crate) ships: BTreeMap<AllocId, LogShip>,
+}
+
+impl Agent {
+    /// Its stream was answered and it has not heard that it broke.
+    pub(crate) fn is_welcome(&self) -> bool {
+        self.link.is_some_and(|link| link.welcome)
+    }
 }
 
 /// The agent's side of a stream.
 #[derive(Debug, Clone, Copy)]
-struct Link {
-    number: u64,
-    server: usize,
-    welcome: bool,
+pub(crate) struct Link {
+    pub(crate) number: u64,
+    pub(crate) server: usize,
+    pub(crate) welcome: bool,
+    /// What is sent in order arrives no earlier than this.
+    due_ms: u64,
 }
 
 impl World {
@@ -113,6 +125,7 @@ impl World {
             node,
             lease,
             link: None,
+            ships: BTreeMap::new(),
         });
         self.report.readopted += found_alive.len();
         self.perform(which, acts);
@@ -165,14 +178,27 @@ impl World {
             AgentEvent::Tick => {
                 self.on_lease(which, LeaseEvent::Tick);
                 self.with_node(which, |node| node.on_tick(now_ms));
+                self.tell_ships(which, |_| {});
                 self.tell_agent(which, TICK_MS, AgentEvent::Tick);
             }
-            AgentEvent::Orders { stream, .. } | AgentEvent::Ack { stream, .. } if !self.is_open(which, stream) => {}
-            AgentEvent::Orders { orders, .. } => {
-                let listed: Vec<AllocId> = orders.iter().map(|o| o.alloc.clone()).collect();
-                self.with_node(which, |node| node.on_orders(orders, now_ms));
-                self.forget_graves(which, &listed);
-            }
+            AgentEvent::Orders { stream, .. }
+            | AgentEvent::Order { stream, .. }
+            | AgentEvent::Forget { stream, .. }
+            | AgentEvent::LogFrom { stream, .. }
+            | AgentEvent::LogAck { stream, .. }
+            | AgentEvent::Ack { stream, .. }
+                if !self.is_open(which, stream) => {}
+            AgentEvent::Orders { orders, .. } => self.with_node(which, |node| node.on_orders(orders, now_ms)),
+            AgentEvent::Order { order, .. } => self.with_node(which, |node| node.on_order(*order, now_ms)),
+            AgentEvent::Forget { alloc, .. } => self.with_node(which, |node| node.on_forget(&alloc, now_ms)),
+            AgentEvent::LogFrom { alloc, offset, .. } => self.tell_ship(which, &alloc, |ship| ship.from(offset)),
+            AgentEvent::LogAck {
+                alloc,
+                offset,
+                complete,
+                ..
+            } => self.tell_ship(which, &alloc, |ship| ship.acked(offset, complete)),
+            AgentEvent::LogGrew { alloc } => self.tell_ship(which, &alloc, |_| {}),
             AgentEvent::Ack {
                 alloc, state, accepted, ..
             } => self.with_node(which, |node| node.on_ack(&alloc, state, accepted, now_ms)),
@@ -194,20 +220,6 @@ impl World {
         if let Some(agent) = &mut self.machines[which].agent {
             let acts = work(&mut agent.node);
             self.perform(which, acts);
-        }
-    }
-
-    /// The server forgets what has ended and is not ordered any more.
-    fn forget_graves(&mut self, which: usize, listed: &[AllocId]) {
-        let now_ms = self.agenda.now_ms();
-        let Some(agent) = &self.machines[which].agent else {
-            return;
-        };
-        let graves = agent.node.lives().filter(|l| l.is_tombstone());
-        let graves = graves.filter(|l| !listed.contains(l.alloc()));
-        let graves: Vec<AllocId> = graves.map(|l| l.alloc().clone()).collect();
-        for alloc in graves {
-            self.with_node(which, |node| node.on_forget(&alloc, now_ms));
         }
     }
 
@@ -243,6 +255,25 @@ impl World {
         }
     }
 
+    /// As [`World::send`], and after everything that was sent in order before.
+    pub(crate) fn send_in_order(&mut self, which: usize, what: impl FnOnce(Stream) -> ServerEvent) {
+        let now_ms = self.agenda.now_ms();
+        let due_ms = now_ms + self.delay();
+        let agent = self.machines[which].agent.as_mut();
+        let Some(link) = agent.and_then(|a| a.link.as_mut()) else {
+            return;
+        };
+        link.due_ms = link.due_ms.max(due_ms);
+        let (delay, server) = (link.due_ms - now_ms, link.server);
+        let stream = Stream {
+            machine: which,
+            number: link.number,
+        };
+        if self.network.link(which, server) {
+            self.tell_server(server, delay, what(stream));
+        }
+    }
+
     /// To the server that holds the agent's stream, if the cable is whole.
     fn send(&mut self, which: usize, what: impl FnOnce(Stream) -> ServerEvent) {
         let Some(link) = self.machines[which].agent.as_ref().and_then(|a| a.link) else {
@@ -272,11 +303,13 @@ impl World {
             number,
             server,
             welcome: false,
+            due_ms: 0,
         });
+        let held: Vec<AllocId> = agent.node.lives().map(|life| life.alloc().clone()).collect();
         self.on_lease(which, LeaseEvent::Hello);
         let reachable = self.network.link(which, server) && self.servers[server].up;
         if reachable {
-            self.send(which, |stream| ServerEvent::Hello { stream });
+            self.send(which, |stream| ServerEvent::Hello { stream, held });
         }
         // Given up if nobody answers; harmless when somebody does.
         let patience = if reachable { OPEN_MAX_MS } else { self.delay() };
@@ -304,6 +337,7 @@ impl World {
         }
         link.welcome = true;
         self.on_lease(which, LeaseEvent::Welcome { lease_ms });
+        self.tell_ships(which, LogShip::connected);
         self.with_node(which, |node| node.on_connected(now_ms));
     }
 
@@ -320,6 +354,7 @@ impl World {
         agent.link = None;
         self.on_lease(which, LeaseEvent::Disconnected);
         if link.welcome {
+            self.tell_ships(which, LogShip::disconnected);
             self.with_node(which, |node| node.on_disconnected(now_ms));
         }
         let delay = self.rng.random_range(50..3_000);
@@ -356,17 +391,24 @@ impl World {
             }
             Effect::AbortPrepare => self.learned(which, soon, &alloc, prepare_failed("aborted", false)),
             Effect::Kill(Kill::Cancelled | Kill::Drained | Kill::Disowned) => self.kill(which, &alloc),
-            Effect::CloseLog { .. } => self.learned(which, soon, &alloc, Told::LogClosed { bytes: 9 }),
-            Effect::ShipLog => {
-                let delay = self.rng.random_range(1..2_000);
-                self.learned(which, delay, &alloc, Told::LogComplete);
+            Effect::CloseLog { line } => {
+                let line = line.unwrap_or_default();
+                let bytes = self.print(which, &alloc, line.as_bytes());
+                self.learned(which, soon, &alloc, Told::LogClosed { bytes });
             }
+            Effect::ShipLog => self.begin_to_ship(which, &alloc),
+            Effect::SealLog { bytes } => self.tell_ship(which, &alloc, |ship| ship.sealed(bytes)),
             Effect::Report(report) => self.send_report(which, *report),
             Effect::Clean => {
-                self.machines[which].sandboxes.remove(&alloc);
+                let machine = &mut self.machines[which];
+                machine.sandboxes.remove(&alloc);
+                machine.files.remove(&alloc);
+                if let Some(agent) = &mut machine.agent {
+                    agent.ships.remove(&alloc);
+                }
                 self.learned(which, soon, &alloc, Told::Cleaned);
             }
-            Effect::SealLog { .. } | Effect::Gone => {}
+            Effect::Gone => {}
         }
     }
 

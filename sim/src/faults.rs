@@ -2,18 +2,18 @@
 //!
 //! Not here: what the parts do about it.
 
+use crate::chance::Chance;
 use crate::message::{Event, Mend};
 use crate::world::World;
 use model::{NodeRecord, RequestKind, SessionRecord, key};
 use rand::Rng;
-use rand::rngs::StdRng;
 use store::LeaseId;
 
 /// The longest outage, pause or cut: longer than a lease and its grace.
 const LONGEST_MS: u64 = 40_000;
 
 /// Kinds of faults, as [`World::break_something`] counts them.
-const KINDS: usize = 18;
+const KINDS: usize = 21;
 
 /// Those that end a node's lease: its agent sleeps, its cables are cut.
 const SIEGE: [usize; 2] = [8, 9];
@@ -30,10 +30,16 @@ pub(crate) struct Mood {
     pub(crate) step_ms: u64,
     /// Preparing takes up to this long.
     pub(crate) prepare_ms: u64,
+    /// The most bytes of one message of a log.
+    pub(crate) log_data_max: u64,
+    /// How long an ended run stays in the live store.
+    pub(crate) archive_after_ms: u64,
+    /// How long an ended run waits for its logs.
+    pub(crate) log_wait_ms: u64,
 }
 
 impl Mood {
-    pub(crate) fn new(rng: &mut StdRng) -> Self {
+    pub(crate) fn new(rng: &mut Chance) -> Self {
         let some = rng.random_range(0.15..=1.0);
         let faults = (0..KINDS).filter(|_| rng.random_bool(some)).collect();
         let siege = rng.random_bool(0.5);
@@ -46,10 +52,13 @@ impl Mood {
                 [2_000, 20_000][rng.random_range(0..2)]
             },
             prepare_ms: [20, 800, 10_000][rng.random_range(0..3)],
+            log_data_max: [10, 50, 1_000][rng.random_range(0..3)],
+            archive_after_ms: [0, 500, 5_000][rng.random_range(0..3)],
+            log_wait_ms: [3_000, 60_000][rng.random_range(0..2)],
         }
     }
 
-    fn fault(&self, rng: &mut StdRng) -> Option<usize> {
+    fn fault(&self, rng: &mut Chance) -> Option<usize> {
         if self.siege && rng.random_bool(0.5) {
             return Some(SIEGE[rng.random_range(0..SIEGE.len())]);
         }
@@ -58,7 +67,7 @@ impl Mood {
 }
 
 /// A random time from now on.
-pub(crate) fn ends_after(rng: &mut StdRng, longest_ms: u64) -> u64 {
+pub(crate) fn ends_after(rng: &mut Chance, longest_ms: u64) -> u64 {
     rng.random_range(0..longest_ms)
 }
 
@@ -95,6 +104,9 @@ impl World {
                 self.request(RequestKind::Cordon { node });
             }
             16 | 17 if self.hasty_store => self.take_leases_away(machine),
+            16 => self.forget_leases(),
+            18 | 19 => self.lose_blobs(),
+            20 => self.lose_history(),
             _ => {}
         }
     }
@@ -115,6 +127,35 @@ impl World {
         for lease in taken {
             self.note("store", || format!("takes lease {} away before its time", lease.0));
             self.store.lease_revoke(lease, self.agenda.now_ms());
+        }
+    }
+
+    /// The store is restored from what it had a moment ago, without its leases: nobody leads, and
+    /// every node's session is gone although its agent may have renewed it just now.
+    fn forget_leases(&mut self) {
+        if self.network.store_down {
+            return;
+        }
+        self.report.restores += 1;
+        self.note("store", || "is restored without its leases".to_owned());
+        self.store.forget_leases();
+    }
+
+    fn lose_blobs(&mut self) {
+        if !self.blobs.down {
+            self.blobs.down = true;
+            let lasts = ends_after(&mut self.rng, LONGEST_MS);
+            self.note("blobs", || format!("are away for {lasts} ms"));
+            self.agenda.after(lasts, Event::Mend(Mend::Blobs));
+        }
+    }
+
+    fn lose_history(&mut self) {
+        if !self.history.down {
+            self.history.down = true;
+            let lasts = ends_after(&mut self.rng, LONGEST_MS);
+            self.note("history", || format!("is away for {lasts} ms"));
+            self.agenda.after(lasts, Event::Mend(Mend::History));
         }
     }
 
@@ -229,6 +270,8 @@ impl World {
             Mend::Store => self.regain_quorum(),
             Mend::ServerToStore(server) => self.network.mend_store(server),
             Mend::Link { machine, server } => self.network.mend(machine, server),
+            Mend::Blobs => self.blobs.down = false,
+            Mend::History => self.history.down = false,
         }
     }
 
@@ -244,6 +287,8 @@ impl World {
         self.faulty = false;
         self.regain_quorum();
         self.network.mend_all();
+        self.blobs.down = false;
+        self.history.down = false;
         for machine in 0..self.machines.len() {
             self.uncordon(machine);
         }

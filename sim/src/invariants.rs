@@ -43,7 +43,8 @@ impl Watcher {
 
     fn on_change(&mut self, change: &Change) {
         if let Some(RunKey::Step(run, step)) = key::parse_run(&change.key) {
-            let value = change.value.as_deref().expect("a step's record is never removed");
+            // What removes it is checked where runs leave the live store.
+            let Some(value) = change.value.as_deref() else { return };
             let record: StepRecord = model::decode(value).expect("a step's record");
             self.on_step(&run, step, record);
         } else if change.key.starts_with(key::NODES) {
@@ -72,6 +73,7 @@ impl Watcher {
             );
         }
         check_attempts(run, step, records.get(&step), &record);
+        check_accepted(run, step, records.get(&step), &record);
         if record.status.is_terminal() {
             *self.ended.entry(record.status.as_str()).or_default() += 1;
         }
@@ -135,6 +137,11 @@ impl Watcher {
         self.orders.values()
     }
 
+    /// What happened to the steps of a run, as far as the store has ever said.
+    pub(crate) fn records(&self, run: &RunId) -> &Records {
+        &self.records[run]
+    }
+
     pub(crate) fn record(&self, run: &RunId, step: usize) -> Option<&StepRecord> {
         self.records.get(run)?.get(&step)
     }
@@ -160,6 +167,27 @@ impl Watcher {
         assert_eq!(record.outcome, reported.outcome, "the outcome of {alloc}");
         assert_eq!(record.fence, reported.fence, "the fence of {alloc}");
         assert_eq!(record.log_bytes, reported.log_bytes, "the log of {alloc}");
+    }
+}
+
+/// What has been accepted of an attempt is never changed: neither the result of a step nor what
+/// became of an earlier attempt.
+fn check_accepted(run: &RunId, step: usize, before: Option<&StepRecord>, after: &StepRecord) {
+    let Some(before) = before else { return };
+    assert!(
+        !before.status.is_terminal(),
+        "I2: step {step} of {run} has ended and is written again"
+    );
+    let kept = before
+        .earlier
+        .iter()
+        .filter(|b| after.earlier.iter().any(|a| a.alloc == b.alloc));
+    for earlier in kept {
+        assert!(
+            after.earlier.contains(earlier),
+            "I2: what became of {} was changed",
+            earlier.alloc
+        );
     }
 }
 

@@ -191,6 +191,7 @@ impl World {
         self.tell_scheduler(which, RENEW_MS, SchedulerEvent::KeepAlive);
         let delay = self.delay();
         self.tell_scheduler(which, delay, SchedulerEvent::BeginTerm);
+        self.begin_archive(which, revision);
     }
 
     fn found_cluster(&mut self) {

@@ -12,15 +12,25 @@
 
 mod agenda;
 mod agent;
+mod archived;
+mod archiving;
+mod blobs;
+mod chance;
 mod faults;
+mod filing;
+mod hub;
 mod invariants;
 mod leading;
 mod machine;
 mod message;
 mod network;
+mod printed;
 mod report;
 mod server;
+mod session;
+mod shipping;
 mod trace;
+mod waiting;
 mod workload;
 mod world;
 

@@ -23,6 +23,8 @@ pub(crate) struct Sandbox {
     /// What it will have done when it ends by itself.
     pub(crate) outcome: Outcome,
     pub(crate) ended_ms: Option<u64>,
+    /// The length of its log when it ended.
+    pub(crate) log_bytes: u64,
 }
 
 /// One machine.
@@ -36,6 +38,8 @@ pub(crate) struct Machine {
     /// What has ended here and is held no more, as the disk remembers it.
     pub(crate) ended: Vec<AllocId>,
     pub(crate) sandboxes: BTreeMap<AllocId, Sandbox>,
+    /// The logs' files.
+    pub(crate) files: BTreeMap<AllocId, Vec<u8>>,
     /// The file that the shims read.
     pub(crate) deadline: Option<Deadline>,
     pub(crate) agent: Option<Agent>,
@@ -53,6 +57,7 @@ impl Machine {
             journal: BTreeMap::new(),
             ended: Vec::new(),
             sandboxes: BTreeMap::new(),
+            files: BTreeMap::new(),
             deadline: None,
             agent: None,
             life: 0,
@@ -81,6 +86,7 @@ impl World {
     }
 
     pub(crate) fn reboot(&mut self, which: usize, down_ms: u64) {
+        self.lose_tails(which);
         let machine = &mut self.machines[which];
         machine.boot += 1;
         machine.sandboxes.clear();
@@ -91,6 +97,13 @@ impl World {
     pub(crate) fn on_machine(&mut self, which: usize, what: MachineEvent) {
         match what {
             MachineEvent::StartAgent => self.start_agent(which),
+            MachineEvent::Prints { alloc, boot } => {
+                let machine = &self.machines[which];
+                let alive = machine.sandboxes.get(&alloc).is_some_and(|s| s.ended_ms.is_none());
+                if machine.boot == boot && alive {
+                    self.print_something(which, &alloc);
+                }
+            }
             MachineEvent::SandboxEnds { alloc, boot } => {
                 if self.machines[which].boot == boot {
                     self.sandbox_ends(which, &alloc);
@@ -107,7 +120,10 @@ impl World {
     /// The shims look again when the new deadline has come.
     pub(crate) fn write_deadline(&mut self, which: usize, deadline: Deadline) {
         let left_ms = deadline.at_ms.saturating_sub(self.boottime_of(which));
-        self.note(&format!("n{which}"), || format!("has a deadline in {left_ms} ms"));
+        let at_ms = self.elapsed_ms();
+        let who = format!("n{which}");
+        self.trace
+            .routine(at_ms, &who, || format!("has a deadline in {left_ms} ms"));
         let machine = &mut self.machines[which];
         machine.deadline = Some(deadline);
         let boot = machine.boot;
@@ -154,6 +170,7 @@ impl World {
             started_ms: now_ms,
             outcome,
             ended_ms: None,
+            log_bytes: 0,
         };
         if let Some(order) = self.watcher.orders().find(|o| o.id == *alloc) {
             self.watcher.check_start(order);
@@ -170,6 +187,11 @@ impl World {
             boot,
         };
         self.tell_machine(which, lasts, ends);
+        for _ in 0..self.rng.random_range(0..4) {
+            let alloc = alloc.clone();
+            let at = self.rng.random_range(0..=lasts);
+            self.tell_machine(which, at, MachineEvent::Prints { alloc, boot });
+        }
         let launched = node_agent::Event::Launched {
             started_ms: now_ms,
             phase: None,
@@ -210,13 +232,53 @@ impl World {
         }
     }
 
+    /// What a machine that loses its power had not written to its disk is gone from the logs of what
+    /// ran there; when a container ends, its log is made durable.
+    fn lose_tails(&mut self, which: usize) {
+        let alive: Vec<AllocId> = self.machines[which].alive().cloned().collect();
+        for alloc in alive {
+            let Some(file) = self.machines[which].files.get_mut(&alloc) else {
+                continue;
+            };
+            let len = self.rng.random_range(0..=file.len());
+            if len < file.len() {
+                file.truncate(len);
+                self.printed.cut(&alloc, len);
+                self.report.lost_tails += 1;
+            }
+        }
+    }
+
+    /// Appends to a log; answers its length.
+    pub(crate) fn print(&mut self, which: usize, alloc: &AllocId, bytes: &[u8]) -> u64 {
+        self.printed.append(alloc, bytes);
+        let file = self.machines[which].files.entry(alloc.clone()).or_default();
+        file.extend_from_slice(bytes);
+        let len = file.len() as u64;
+        let grew = AgentEvent::LogGrew { alloc: alloc.clone() };
+        self.tell_agent(which, 1, grew);
+        len
+    }
+
+    fn print_something(&mut self, which: usize, alloc: &AllocId) -> u64 {
+        let mut bytes = vec![0; self.rng.random_range(0..=120)];
+        self.rng.fill(&mut bytes[..]);
+        self.print(which, alloc, &bytes)
+    }
+
     fn sandbox_ends(&mut self, which: usize, alloc: &AllocId) {
         let now_ms = self.agenda.now_ms();
+        let alive = self.machines[which].alive().any(|a| a == alloc);
+        if !alive {
+            return;
+        }
+        let log_bytes = self.print_something(which, alloc);
         let machine = &mut self.machines[which];
         let Some(sandbox) = machine.sandboxes.get_mut(alloc).filter(|s| s.ended_ms.is_none()) else {
             return;
         };
         sandbox.ended_ms = Some(now_ms);
+        sandbox.log_bytes = log_bytes;
         let event = ended(sandbox);
         self.learned(which, 1, alloc, event);
     }
@@ -248,7 +310,7 @@ pub(crate) fn ended(sandbox: &Sandbox) -> node_agent::Event {
         started_ms: Some(sandbox.started_ms),
         ended_ms: sandbox.ended_ms.unwrap_or(sandbox.started_ms),
         outcome: sandbox.outcome.clone(),
-        log_bytes: 7,
+        log_bytes: sandbox.log_bytes,
         usage: Usage::default(),
     }
 }

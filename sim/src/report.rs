@@ -4,140 +4,135 @@
 
 use std::ops::AddAssign;
 
-/// Counts of what happened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Events in all.
-    pub events: usize,
-    /// Runs that were triggered; all have ended.
-    pub runs: usize,
-    /// Containers that were started.
-    pub launched: usize,
-    /// Times a server won the election.
-    pub leaders: usize,
-    /// Times a server learned from a refused commit that it does not lead.
-    pub deposed: usize,
-    /// Commits that the store refused because something had changed.
-    pub refused: usize,
-    /// Commits whose answer was lost.
-    pub lost_answers: usize,
-    /// Commits that were applied after their sender had crashed or lost its view.
-    pub commits_of_the_dead: usize,
-    /// Views that were built anew because a watch had fallen behind.
-    pub resyncs: usize,
-    /// Containers that a restarted agent found.
-    pub readopted: usize,
-    /// Reports that arrived when their attempt's end was in its step already.
-    pub late_reports: usize,
-    /// Reports that were refused: of attempts that neither stand nor are remembered in their step.
-    /// A step remembers more attempts than one has here, so there should be none.
-    pub stale_reports: usize,
-    /// Streams that went from one server to another.
-    pub moved: usize,
-    /// Containers that the shims killed at their node's deadline.
-    pub killed_by_lease: usize,
-    /// Deadlines that were put off because every server had said that the quorum was lost.
-    pub quorum_extensions: usize,
-    /// Steps that were tried again: because their node was lost, was drained, or otherwise.
-    pub tried_again: [usize; 3],
-    /// Times an operator said that a node would not come back.
-    pub declared_gone: usize,
-    /// Leases that the store took away before their time.
-    pub taken_leases: usize,
-    /// Times the store lost its quorum.
-    pub outages: usize,
-    /// Cables that were pulled.
-    pub cuts: usize,
-    /// Steps that ended well, failed, timed out, were cancelled, were skipped.
-    pub ended: [usize; 5],
-}
-
-impl Report {
-    /// Everything that a test of the invariants wants to have happened, by name: each is to be more
-    /// than 0 over enough seeds, or they were not put to the test.
-    #[must_use]
-    pub fn troubles(&self) -> [(&'static str, usize); 24] {
-        let [lost, drained, otherwise] = self.tried_again;
-        let [success, failed, timed_out, cancelled, skipped] = self.ended;
-        [
-            ("launched", self.launched),
-            ("leaders", self.leaders),
-            ("deposed", self.deposed),
-            ("refused", self.refused),
-            ("lost_answers", self.lost_answers),
-            ("commits_of_the_dead", self.commits_of_the_dead),
-            ("resyncs", self.resyncs),
-            ("readopted", self.readopted),
-            ("late_reports", self.late_reports),
-            ("moved", self.moved),
-            ("killed_by_lease", self.killed_by_lease),
-            ("quorum_extensions", self.quorum_extensions),
-            ("tried_again: lost", lost),
-            ("tried_again: drained", drained),
-            ("tried_again: otherwise", otherwise),
-            ("declared_gone", self.declared_gone),
-            ("taken_leases", self.taken_leases),
-            ("outages", self.outages),
-            ("cuts", self.cuts),
-            ("ended: success", success),
-            ("ended: failed", failed),
-            ("ended: timed_out", timed_out),
-            ("ended: cancelled", cancelled),
-            ("ended: skipped", skipped),
-        ]
-    }
-}
-
-impl AddAssign for Report {
-    fn add_assign(&mut self, other: Self) {
-        let Self {
-            events,
-            runs,
-            launched,
-            leaders,
-            deposed,
-            refused,
-            lost_answers,
-            commits_of_the_dead,
-            resyncs,
-            readopted,
-            late_reports,
-            stale_reports,
-            moved,
-            killed_by_lease,
-            quorum_extensions,
-            tried_again,
-            declared_gone,
-            taken_leases,
-            outages,
-            cuts,
-            ended,
-        } = other;
-        let counts = [
-            (&mut self.events, events),
-            (&mut self.runs, runs),
-            (&mut self.launched, launched),
-            (&mut self.leaders, leaders),
-            (&mut self.deposed, deposed),
-            (&mut self.refused, refused),
-            (&mut self.lost_answers, lost_answers),
-            (&mut self.commits_of_the_dead, commits_of_the_dead),
-            (&mut self.resyncs, resyncs),
-            (&mut self.readopted, readopted),
-            (&mut self.late_reports, late_reports),
-            (&mut self.stale_reports, stale_reports),
-            (&mut self.moved, moved),
-            (&mut self.killed_by_lease, killed_by_lease),
-            (&mut self.quorum_extensions, quorum_extensions),
-            (&mut self.declared_gone, declared_gone),
-            (&mut self.taken_leases, taken_leases),
-            (&mut self.outages, outages),
-            (&mut self.cuts, cuts),
-        ];
-        let several = self.tried_again.iter_mut().zip(tried_again);
-        let several = several.chain(self.ended.iter_mut().zip(ended));
-        for (sum, count) in counts.into_iter().chain(several) {
-            *sum += count;
+/// A struct of counts that can be added up and listed by name.
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts of what happened.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Report {
+            $($(#[$doc])* pub $name: usize,)*
         }
-    }
+
+        impl Report {
+            /// Every count by its name. A test of the invariants wants each to be more than 0 over enough
+            /// seeds, or they were not put to the test.
+            #[must_use]
+            pub fn troubles(&self) -> Vec<(&'static str, usize)> {
+                vec![$((stringify!($name), self.$name)),*]
+            }
+        }
+
+        impl AddAssign for Report {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counts! {
+    /// Events in all.
+    events,
+    /// Runs that were triggered; all have ended.
+    runs,
+    /// Containers that were started.
+    launched,
+    /// Times a server won the election.
+    leaders,
+    /// Times a server learned from a refused commit that it does not lead.
+    deposed,
+    /// Commits that the store refused because something had changed.
+    refused,
+    /// Commits whose answer was lost.
+    lost_answers,
+    /// Commits that were applied after their sender had crashed or lost its view.
+    commits_of_the_dead,
+    /// Views that were built anew because a watch had fallen behind.
+    resyncs,
+    /// Containers that a restarted agent found.
+    readopted,
+    /// Reports that arrived when their attempt's end was in its step already.
+    late_reports,
+    /// Reports that were refused: of attempts that do not stand, whose run is not there any more.
+    stale_reports,
+    /// Streams that went from one server to another.
+    moved,
+    /// Containers that the shims killed at their node's deadline.
+    killed_by_lease,
+    /// Deadlines that were put off because every server had said that the quorum was lost.
+    quorum_extensions,
+    /// Steps that were tried again because their node was lost.
+    tried_again_lost,
+    /// Steps that were tried again because it was drained.
+    tried_again_drained,
+    /// Steps that were tried again for another reason.
+    tried_again_otherwise,
+    /// Times an operator said that a node would not come back.
+    declared_gone,
+    /// Leases that the store took away before their time.
+    taken_leases,
+    /// Times the store lost its quorum.
+    outages,
+    /// Cables that were pulled.
+    cuts,
+    /// Parts of logs that were stored.
+    chunks,
+    /// Of these, parts that begin within what was stored already.
+    overlaps,
+    /// Logs that a server had a beginning of when it was asked from where to send.
+    logs_resumed,
+    /// Logs that a server did not want, because nothing is left of their attempt.
+    unwanted_logs,
+    /// Messages of logs for which a server had no room.
+    turned_away,
+    /// Logs that lost their end with their machine's power.
+    lost_tails,
+    /// Logs of accepted attempts that are whole in the end.
+    whole_logs,
+    /// Logs of accepted attempts that lack their end, in runs that waited for it for as long as they may.
+    short_logs,
+    /// Times the blob store did not answer.
+    blob_failures,
+    /// Blobs that were stored although the sender was told that they were not.
+    blob_lies,
+    /// Blobs that were stored after their sender had crashed.
+    blobs_of_the_dead,
+    /// Blobs that were stored again.
+    blobs_again,
+    /// Allocations that an agent was told to forget.
+    forgotten,
+    /// Watches of orders that had fallen behind.
+    orders_read_anew,
+    /// Reports that were filed after their server had crashed.
+    reports_of_the_dead,
+    /// Reports whose keys had changed while they were on their way into the store.
+    reports_judged_anew,
+    /// Runs that left the live store.
+    archived,
+    /// Times an ended run waited for a log.
+    archive_waits,
+    /// Runs that were not moved because something had changed, or another server leads.
+    moves_refused,
+    /// Batches of an archive whose answer was lost.
+    moves_unanswered,
+    /// Batches of an archive that were applied after its server had crashed or lost the election.
+    moves_of_the_dead,
+    /// Times history did not answer.
+    history_away,
+    /// Times history refused what it was told.
+    history_refusals,
+    /// Runs that history was told again.
+    history_repeats,
+    /// Times the store was restored without its leases.
+    restores,
+    /// Steps that ended well.
+    ended_success,
+    /// Steps that failed.
+    ended_failed,
+    /// Steps that took too long.
+    ended_timed_out,
+    /// Steps that were cancelled.
+    ended_cancelled,
+    /// Steps that were skipped.
+    ended_skipped,
 }

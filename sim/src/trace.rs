@@ -4,7 +4,8 @@
 //! What happens at any rate and says nothing (ticks, probes, campaigns, a look at everything) is
 //! left out. Not here: when a history is told ([`crate::run`]).
 
-use crate::message::{AgentEvent, Event, MachineEvent, Mend, SchedulerEvent, ServerEvent};
+use crate::message::{AgentEvent, ArchiveBatch, ArchiveEvent, Event, MachineEvent, Mend, SchedulerEvent, ServerEvent};
+use api_core::archive::StoreResult;
 use model::key::{self, RunKey};
 use model::{Allocation, Observed, SessionRecord, StepRecord};
 use std::collections::VecDeque;
@@ -13,21 +14,37 @@ use store::Change;
 /// The most lines that a failure prints: half a minute of a busy cluster.
 const LINES_MAX: usize = 120;
 
+/// The most of these that only say that a node is still alive: they are there when a lease is at
+/// fault, and do not push out the others when a history has no end.
+const ROUTINE_MAX: usize = 30;
+
 /// The last lines. Nothing is written down unless it is wanted: that costs more than the events.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
-    lines: Option<VecDeque<String>>,
+    lines: Option<Lines>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    written: usize,
+    /// Each with its place among all.
+    telling: VecDeque<(usize, String)>,
+    routine: VecDeque<(usize, String)>,
 }
 
 impl Trace {
     pub(crate) fn wanted() -> Self {
         Self {
-            lines: Some(VecDeque::new()),
+            lines: Some(Lines::default()),
         }
     }
 
-    pub(crate) fn lines(&self) -> impl Iterator<Item = &String> {
-        self.lines.iter().flatten()
+    /// In order.
+    pub(crate) fn lines(&self) -> Vec<&str> {
+        let both = self.lines.iter().flat_map(|l| l.telling.iter().chain(&l.routine));
+        let mut both: Vec<&(usize, String)> = both.collect();
+        both.sort_unstable();
+        both.into_iter().map(|(_, line)| line.as_str()).collect()
     }
 
     /// `at_ms` is counted from the beginning.
@@ -35,30 +52,56 @@ impl Trace {
         if self.lines.is_some()
             && let Some((who, what)) = words(event)
         {
-            self.line(at_ms, &who, &what);
+            let routine = is_routine(event);
+            self.line(at_ms, &who, &what, routine);
         }
     }
 
     pub(crate) fn change(&mut self, at_ms: u64, change: &Change) {
         if self.lines.is_some() {
             let what = change_words(change);
-            self.line(at_ms, "store", &format!("{what} (revision {})", change.revision.0));
+            let what = format!("{what} (revision {})", change.revision.0);
+            self.line(at_ms, "store", &what, false);
         }
     }
 
     /// A line that a closure writes, if it is wanted.
     pub(crate) fn note(&mut self, at_ms: u64, who: &str, what: impl FnOnce() -> String) {
         if self.lines.is_some() {
-            self.line(at_ms, who, &what());
+            self.line(at_ms, who, &what(), false);
         }
     }
 
-    fn line(&mut self, at_ms: u64, who: &str, what: &str) {
-        let Some(lines) = &mut self.lines else { return };
-        if lines.len() == LINES_MAX {
-            lines.pop_front();
+    /// As [`Trace::note`], of something that happens all the time.
+    pub(crate) fn routine(&mut self, at_ms: u64, who: &str, what: impl FnOnce() -> String) {
+        if self.lines.is_some() {
+            self.line(at_ms, who, &what(), true);
         }
-        lines.push_back(format!("{:>5}.{:03} s  {who:<6} {what}", at_ms / 1_000, at_ms % 1_000));
+    }
+
+    fn line(&mut self, at_ms: u64, who: &str, what: &str, routine: bool) {
+        let Some(lines) = &mut self.lines else { return };
+        lines.written += 1;
+        let (kept, most) = if routine {
+            (&mut lines.routine, ROUTINE_MAX)
+        } else {
+            (&mut lines.telling, LINES_MAX)
+        };
+        if kept.len() == most {
+            kept.pop_front();
+        }
+        let line = format!("{:>5}.{:03} s  {who:<6} {what}", at_ms / 1_000, at_ms % 1_000);
+        kept.push_back((lines.written, line));
+    }
+}
+
+/// Leases are kept alive.
+fn is_routine(event: &Event) -> bool {
+    match event {
+        Event::Server { what, .. } => matches!(what, ServerEvent::Renew { .. } | ServerEvent::Ask { .. }),
+        Event::Agent { what, .. } => matches!(what, AgentEvent::RenewAck { .. } | AgentEvent::Quorum { .. }),
+        Event::Machine { what, .. } => matches!(what, MachineEvent::Deadline { .. }),
+        _ => false,
     }
 }
 
@@ -69,6 +112,8 @@ fn words(event: &Event) -> Option<(String, String)> {
         Event::Cancel { run } => cluster(format!("run{run} is to be cancelled")),
         Event::Fault => None,
         Event::Mend(Mend::Store) => cluster("the store has its quorum again".to_owned()),
+        Event::Mend(Mend::Blobs) => cluster("the blob store answers again".to_owned()),
+        Event::Mend(Mend::History) => cluster("history answers again".to_owned()),
         Event::Mend(Mend::ServerToStore(server)) => cluster(format!("s{server} reaches the store again")),
         Event::Mend(Mend::Link { machine, server }) => cluster(format!("n{machine} and s{server} hear each other")),
         Event::Heal => cluster("everything is healed".to_owned()),
@@ -79,6 +124,17 @@ fn words(event: &Event) -> Option<(String, String)> {
                 who,
                 format!("its batch of {} transactions reaches the store", verified.len()),
             ))
+        }
+        Event::FileReport { which, filing, .. } => {
+            let what = report_words(&filing.report);
+            Some((format!("s{which}"), format!("its report reaches the store: {what}")))
+        }
+        Event::Put { which, put, .. } => Some((format!("s{which}"), format!("its blob arrives: {}", put.name))),
+        Event::Archive { which, what, .. } => Some((format!("s{which}"), archive_words(what)?)),
+        Event::ArchiveCommit { which, what, .. } => Some((format!("s{which}"), batch_words(what))),
+        Event::TellHistory { which, runs, .. } => {
+            let runs: Vec<&str> = runs.iter().map(|t| t.run.as_str()).collect();
+            Some((format!("s{which}"), format!("tells history of {runs:?}")))
         }
         Event::StartServer { which } => Some((format!("s{which}"), "is started".to_owned())),
         Event::Server { which, what, .. } => Some((format!("s{which}"), server_words(what)?)),
@@ -104,19 +160,83 @@ fn scheduler_words(what: &SchedulerEvent) -> Option<String> {
 
 fn server_words(what: &ServerEvent) -> Option<String> {
     Some(match what {
-        ServerEvent::Hello { stream } => format!("gets Hello of n{}, stream {}", stream.machine, stream.number),
+        ServerEvent::Hello { stream, .. } => format!("gets Hello of n{}, stream {}", stream.machine, stream.number),
         ServerEvent::Renew { stream, sequence } => format!("is asked by n{} for renewal {sequence}", stream.machine),
         ServerEvent::Report { stream, report } => format!("hears from n{}: {}", stream.machine, report_words(report)),
         ServerEvent::Gone { stream } => format!("finds stream {} of n{} broken", stream.number, stream.machine),
         ServerEvent::Vanished { stream } => format!("sees the session of n{} vanish", stream.machine),
         ServerEvent::Ask { machine, round, .. } => format!("is asked by n{machine} about the quorum, round {round}"),
-        ServerEvent::Probe | ServerEvent::ReadOrders { .. } => return None,
+        ServerEvent::Superseded { stream } => {
+            format!("hears that n{} has registered elsewhere since", stream.machine)
+        }
+        ServerEvent::LogOpen { stream, alloc } => {
+            format!("is asked by n{} from where to send the log of {alloc}", stream.machine)
+        }
+        ServerEvent::LogData {
+            alloc,
+            offset,
+            bytes,
+            end,
+            ..
+        } => {
+            let to = offset + bytes.len() as u64;
+            format!("gets the log of {alloc} from {offset} to {to}{}", end_words(*end))
+        }
+        ServerEvent::LogListed { alloc, stored, .. } => format!("finds {stored} bytes of the log of {alloc} stored"),
+        ServerEvent::BlobAnswer { put, stored: true } => format!("hears that {} is stored", put.name),
+        ServerEvent::BlobAnswer { put, .. } => format!("does not hear whether {} is stored", put.name),
+        ServerEvent::Judge { .. }
+        | ServerEvent::Filed { .. }
+        | ServerEvent::FilePreparing { .. }
+        | ServerEvent::FirstOrders { .. }
+        | ServerEvent::OrdersChanged { .. }
+        | ServerEvent::FindLog { .. }
+        | ServerEvent::StoreLog { .. }
+        | ServerEvent::PutAgain { .. }
+        | ServerEvent::Probe => return None,
     })
+}
+
+fn end_words(end: bool) -> &'static str {
+    if end { ", which is its end" } else { "" }
+}
+
+fn archive_words(what: &ArchiveEvent) -> Option<String> {
+    use api_core::archive::Event as Told;
+    let ArchiveEvent::Told(event) = what else { return None };
+    Some(match &**event {
+        Told::Stored(_, result) => format!("its archive hears of a run's blob: {}", stored_words(result)),
+        Told::Moved(_, results) => format!("its archive hears what became of its move: {results:?}"),
+        Told::Put(_, result) => format!("its archive hears from history: {result:?}"),
+        Told::Cleared(_, at) => format!("its archive hears that outbox entries are gone: {at:?}"),
+        Told::Leads | Told::Deposed | Told::Seen { .. } | Told::Tick => return None,
+    })
+}
+
+fn stored_words(result: &StoreResult) -> String {
+    match result {
+        StoreResult::Done(moved) => format!("{} is stored", moved.record.summary.id),
+        other => format!("{other:?}"),
+    }
+}
+
+fn batch_words(what: &ArchiveBatch) -> String {
+    match what {
+        ArchiveBatch::Move { moves, .. } => {
+            let runs: Vec<&str> = moves.iter().map(|m| m.record.summary.id.as_str()).collect();
+            format!("its move of {runs:?} reaches the store")
+        }
+        ArchiveBatch::Clear { runs, .. } => {
+            let runs: Vec<&str> = runs.iter().map(|t| t.run.as_str()).collect();
+            format!("its clearing of {runs:?} from the outbox reaches the store")
+        }
+    }
 }
 
 fn machine_words(what: &MachineEvent) -> String {
     match what {
         MachineEvent::StartAgent => "its agent is started".to_owned(),
+        MachineEvent::Prints { alloc, .. } => format!("the container of {alloc} prints"),
         MachineEvent::SandboxEnds { alloc, .. } => format!("the container of {alloc} ends"),
         MachineEvent::Deadline { .. } => "its shims look at the deadline".to_owned(),
     }
@@ -139,6 +259,22 @@ fn agent_words(what: &AgentEvent) -> Option<String> {
             let orders: Vec<&str> = orders.iter().map(|o| o.alloc.as_str()).collect();
             format!("gets its orders: {orders:?}")
         }
+        AgentEvent::Order { order, .. } => {
+            let stop = order.stop.map(|s| format!(", stop: {s:?}")).unwrap_or_default();
+            format!("gets an order: {}{stop}", order.alloc)
+        }
+        AgentEvent::Forget { alloc, .. } => format!("is told to forget {alloc}"),
+        AgentEvent::LogFrom { alloc, offset, .. } => format!("is told to send the log of {alloc} from {offset}"),
+        AgentEvent::LogAck {
+            alloc,
+            offset,
+            complete,
+            ..
+        } => format!(
+            "hears that {offset} bytes of the log of {alloc} are stored{}",
+            end_words(*complete)
+        ),
+        AgentEvent::LogGrew { .. } => return None,
         AgentEvent::Ack {
             alloc, state, accepted, ..
         } => {

@@ -1,21 +1,25 @@
 //! The whole cluster and the loop over its events.
 
 use crate::agenda::Agenda;
+use crate::archived::{History, Picture};
+use crate::blobs::Blobs;
+use crate::chance::Chance;
 use crate::faults::{Mood, ends_after};
 use crate::invariants::Watcher;
 use crate::leading::PREFIXES;
 use crate::machine::Machine;
 use crate::message::{Event, MachineEvent};
 use crate::network::{Clock, Network};
+use crate::printed::Printed;
 use crate::report::Report;
 use crate::server::{PATIENT, PROMPT, Server};
 use crate::trace::Trace;
 use crate::workload::{self, Planned};
-use model::{AllocId, Observed, Request, RequestKind, RunId, key};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use api_core::archive::cancel_request;
+use model::{AllocId, Observed, Request, RequestKind, RunId, StepStatus, key};
+use rand::Rng;
 use scheduler::LeaseTimes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use store::memory::MemoryCore;
 use store::{Expect, Revision, Txn, WatchEvent};
 
@@ -32,7 +36,7 @@ const FAULT_EVERY_MS: u64 = 2_500;
 /// The cluster.
 pub(crate) struct World {
     pub(crate) agenda: Agenda<Event>,
-    pub(crate) rng: StdRng,
+    pub(crate) rng: Chance,
     pub(crate) store: MemoryCore,
     pub(crate) network: Network,
     pub(crate) servers: Vec<Server>,
@@ -41,6 +45,12 @@ pub(crate) struct World {
     pub(crate) watcher: Watcher,
     /// The end that a node told for each allocation.
     pub(crate) truth: BTreeMap<AllocId, Observed>,
+    pub(crate) blobs: Blobs,
+    pub(crate) history: History,
+    pub(crate) picture: Picture,
+    pub(crate) printed: Printed,
+    /// Runs that were archived whether or not their logs were whole, after the longest wait.
+    pub(crate) waited_for: BTreeSet<RunId>,
     /// How often a container was started for each step.
     pub(crate) starts: BTreeMap<(RunId, usize), usize>,
     /// Streams that agents have opened.
@@ -89,8 +99,8 @@ fn live(mut world: World) -> Result<Report, (Box<World>, Panic)> {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let clock = |rng: &mut StdRng| Clock::running_at(rng.random_range(950..=1_050));
+        let mut rng = Chance::of(seed);
+        let clock = |rng: &mut Chance| Clock::running_at(rng.random_range(950..=1_050));
         let machines = (0..rng.random_range(1..=4))
             .map(|n| Machine::new(workload::node(n, &mut rng), clock(&mut rng)))
             .collect();
@@ -108,6 +118,11 @@ impl World {
             runs: Vec::new(),
             watcher: Watcher::default(),
             truth: BTreeMap::new(),
+            blobs: Blobs::default(),
+            history: History::default(),
+            picture: Picture::default(),
+            printed: Printed::default(),
+            waited_for: BTreeSet::new(),
             starts: BTreeMap::new(),
             streams: 0,
             requests: 0,
@@ -174,7 +189,7 @@ impl World {
                 return self.conclude();
             }
             let limit = START_MS + FAULTY_MS + PROGRESS_MS;
-            assert!(self.agenda.now_ms() < limit, "no end in sight: {}", self.what_is_left());
+            assert!(self.agenda.now_ms() < limit, "no end in sight: {}", self.what_waits());
         }
     }
 
@@ -214,6 +229,21 @@ impl World {
                 leader,
                 verified,
             } => self.commit(which, view, leader, verified),
+            Event::FileReport { which, life, filing } => self.file_report(which, life, *filing),
+            Event::Put { which, life, put } => self.blob_arrives(which, life, put),
+            Event::Archive { which, term, what } => self.on_archive(which, term, what),
+            Event::ArchiveCommit {
+                which,
+                term,
+                leader,
+                what,
+            } => self.archive_commit(which, term, leader, what),
+            Event::TellHistory {
+                which,
+                term,
+                ticket,
+                runs,
+            } => self.tell_history(which, term, ticket, &runs),
             Event::StartServer { which } => {
                 if !self.servers[which].up {
                     self.start_server(which);
@@ -246,11 +276,18 @@ impl World {
 
     fn cancel(&mut self, run: usize) {
         let run = self.runs[run].header.id.clone();
-        self.request(RequestKind::Cancel { run });
+        let id = cancel_request(&run);
+        self.request_as(&id, RequestKind::Cancel { run });
     }
 
     /// Somebody asks the leader for something; without a store nobody can.
     pub(crate) fn request(&mut self, what: RequestKind) {
+        self.requests += 1;
+        let id = format!("q{:08}", self.requests);
+        self.request_as(&id, what);
+    }
+
+    fn request_as(&mut self, id: &str, what: RequestKind) {
         if self.network.store_down {
             return;
         }
@@ -261,8 +298,7 @@ impl World {
             created_ms: now_ms,
             request_id: String::new(),
         };
-        self.requests += 1;
-        let key = key::request(&format!("q{:08}", self.requests));
+        let key = key::request(id);
         self.store.commit(Txn::new().put(key, &request), now_ms).expect("legal");
     }
 
@@ -273,19 +309,22 @@ impl World {
         }
         let mut changed = [false; PREFIXES.len()];
         let mut revisions: BTreeMap<Revision, Vec<store::Change>> = BTreeMap::new();
-        for (n, prefix) in PREFIXES.iter().enumerate() {
+        for (n, prefix) in PREFIXES.iter().chain([&key::ARCHIVE_OUTBOX]).enumerate() {
             for event in self.store.changes_since(self.seen, prefix) {
                 let WatchEvent::Changes(changes) = event else {
                     // Compacted up to what has been seen.
                     continue;
                 };
-                changed[n] = true;
+                if let Some(changed) = changed.get_mut(n) {
+                    *changed = true;
+                }
                 revisions.entry(changes[0].revision).or_default().extend(changes);
             }
         }
         self.seen = self.store.revision();
         for changes in revisions.values() {
             self.watcher.on_revision(changes);
+            self.picture_changes(changes);
             for change in changes {
                 self.trace.change(self.agenda.now_ms() - START_MS, change);
                 self.count_again(change);
@@ -306,10 +345,13 @@ impl World {
         };
         let record = change.value.as_deref().map(model::decode::<model::StepRecord>);
         let Some(Ok(record)) = record else { return };
-        if let (model::StepStatus::Queued, Some(last)) = (record.status, record.earlier.last()) {
+        if let (StepStatus::Queued, Some(last)) = (record.status, record.earlier.last()) {
             let lost = matches!(last.outcome, Some(model::Outcome::Lost { .. }));
-            let why = if !last.counts { 1 } else { usize::from(!lost) * 2 };
-            self.report.tried_again[why] += 1;
+            *match (last.counts, lost) {
+                (false, _) => &mut self.report.tried_again_drained,
+                (true, true) => &mut self.report.tried_again_lost,
+                (true, false) => &mut self.report.tried_again_otherwise,
+            } += 1;
         }
     }
 
@@ -320,6 +362,7 @@ impl World {
         };
         self.report.runs == self.runs.len()
             && self.runs.iter().all(|r| self.watcher.is_over(&r.header.id))
+            && self.picture.is_empty()
             && [key::ALLOCS, key::OBSERVED, key::REQUESTS].into_iter().all(settled)
             && self
                 .machines
@@ -333,6 +376,14 @@ impl World {
                 self.watcher.check_result(&planned.header.id, step, &self.truth);
             }
         }
+        self.check_history();
+        let runs: Vec<RunId> = self.runs.iter().map(|r| r.header.id.clone()).collect();
+        for run in runs {
+            let short = self.waited_for.contains(&run);
+            for record in self.watcher.records(&run).clone().values() {
+                self.check_logs(record, short);
+            }
+        }
         for machine in &self.machines {
             assert_eq!(
                 machine.alive().count(),
@@ -341,40 +392,11 @@ impl World {
                 machine.record.id
             );
         }
-        let words = ["success", "failed", "timed_out", "cancelled", "skipped"];
-        self.report.ended = words.map(|w| self.watcher.ended.get(w).copied().unwrap_or(0));
-    }
-
-    fn what_is_left(&mut self) -> String {
-        let mut left = String::new();
-        for planned in &self.runs {
-            for step in 0..planned.def.steps.len() {
-                let status = self.watcher.record(&planned.header.id, step).map(|r| r.status);
-                if !status.is_some_and(model::StepStatus::is_terminal) {
-                    left.push_str(&format!("\n{} step {step}: {status:?}", planned.header.id));
-                    for server in &mut self.servers {
-                        let why = server.scheduler.cluster.explain(&planned.header.id, step, 0);
-                        left.push_str(&format!("; {}", why.map(|w| w.sentence).unwrap_or_default()));
-                    }
-                }
-            }
-        }
-        for prefix in [
-            key::ALLOCS,
-            key::OBSERVED,
-            key::REQUESTS,
-            key::SESSIONS,
-            key::ELIGIBILITIES,
-        ] {
-            for entry in self.store.range(prefix, None, 10).expect("legal").entries {
-                left.push_str(&format!("\n{} {}", entry.key, String::from_utf8_lossy(&entry.value)));
-            }
-        }
-        for machine in &self.machines {
-            let lives = machine.agent.iter().flat_map(|a| a.node.lives());
-            let lives: Vec<String> = lives.map(|l| format!("{} {}", l.alloc(), l.state_name())).collect();
-            left.push_str(&format!("\n{}: {lives:?}", machine.record.id));
-        }
-        left
+        let ended = |status: StepStatus| self.watcher.ended.get(status.as_str()).copied().unwrap_or(0);
+        self.report.ended_success = ended(StepStatus::Success);
+        self.report.ended_failed = ended(StepStatus::Failed);
+        self.report.ended_timed_out = ended(StepStatus::TimedOut);
+        self.report.ended_cancelled = ended(StepStatus::Cancelled);
+        self.report.ended_skipped = ended(StepStatus::Skipped);
     }
 }
