@@ -302,10 +302,17 @@ impl Action {
 
 fn fold(change: Change, write: &StepWrite, alloc: &SeenAlloc, observed: u64) -> Change {
     let (alloc_key, observed_key) = (key::alloc(&alloc.node, &alloc.alloc), key::observed(&alloc.alloc));
+    // A report only grows: that a step has begun stays true when its end is reported meanwhile, and
+    // that end is folded next. Only what removes the report must have seen the last of it.
+    let reported = if write.ends_attempt() {
+        Expect::Revision(observed)
+    } else {
+        Expect::Present
+    };
     let change = change
         .guard(write.key(), write.seen)
         .guard(alloc_key.clone(), alloc.seen)
-        .guard(observed_key.clone(), Expect::Revision(observed))
+        .guard(observed_key.clone(), reported)
         .put(write.key(), &write.record);
     if write.ends_attempt() {
         change.delete(alloc_key).delete(observed_key)

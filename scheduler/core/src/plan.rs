@@ -19,6 +19,9 @@ use crate::{PLAN_ACTIONS_MAX, STORE_FORMAT, UNKNOWN_RUN_WAIT_MS};
 use model::{AllocId, Allocation, Fence, NodeId, Outcome, RunId, StepRecord, StepStatus, Stop, key};
 use std::sync::Arc;
 
+/// The most results of one plan while steps wait for a node.
+const RESULTS_MAX: usize = PLAN_ACTIONS_MAX / 4 * 3;
+
 impl Cluster {
     /// What is to be done now. Everything in the plan is reserved until its ticket is given to
     /// [`Cluster::confirm`] or [`Cluster::refuse`].
@@ -82,10 +85,22 @@ impl Cluster {
         self.changed_allocs = open.collect();
     }
 
+    /// While steps wait for a node, some of the plan is left to them: after a takeover there are many
+    /// results to fold, and the next placement does not wait for all of them.
     fn plan_reports(&mut self, plan: &mut Plan, now_ms: u64) {
+        let most = if self.queue.len() > 0 {
+            RESULTS_MAX
+        } else {
+            PLAN_ACTIONS_MAX
+        };
         let changed = std::mem::take(&mut self.changed_allocs);
         let mut left = changed.into_iter();
         for id in left.by_ref() {
+            if plan.proposals.len() >= most {
+                plan.more = true;
+                self.changed_allocs.insert(id);
+                break;
+            }
             if self.busy_allocs.contains(&id) {
                 continue;
             }

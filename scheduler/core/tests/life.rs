@@ -471,6 +471,28 @@ fn a_plan_holds_so_many_actions_and_says_that_there_are_more() {
 }
 
 #[test]
+fn a_step_that_has_room_does_not_wait_until_every_result_is_folded() {
+    let mut world = World::new();
+    let huge = model::Resources {
+        disk_bytes: 5_000 * GIB,
+        ..room(5_000_000, 5_000)
+    };
+    world.add_node("n1", huge, 5_000, &[]);
+    let live = ["r1", "r2"].map(|id| {
+        let steps = (0..1_000).map(|n| step(&format!("s{n}"), &[], ask(1, 0))).collect();
+        world.add_run(id, 1, steps)
+    });
+    world.settle();
+    for run in &live {
+        (0..1_000).for_each(|step| world.exit(run, step, 0));
+    }
+    world.add_run("r3", 1, vec![step("next", &[], ask(1, 0))]);
+    let plan = world.cluster.plan(1);
+    assert_eq!(placements(&plan).len(), 1);
+    assert!(plan.proposals.len() > 500 && plan.more);
+}
+
+#[test]
 fn cancelling_a_thousand_steps_takes_one_plan_and_one_more_for_the_request() {
     let mut world = World::new();
     let steps = (0..1_000).map(|n| step(&format!("s{n}"), &[], ask(1, 0))).collect();

@@ -5,7 +5,7 @@ use model::key;
 use scheduler::{Change, Expect, PLAN_ACTIONS_MAX, Ticket, Verified, Write};
 use std::time::Duration;
 use store::live::BATCH_MAX;
-use store::{Commit, Guard, Revision, Store, StoreError, Txn};
+use store::{Commit, Entry, Guard, Revision, Store, StoreError, Txn};
 
 /// How long a commit may take before its outcome counts as unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,9 +17,17 @@ const _: () = assert!(PLAN_ACTIONS_MAX <= BATCH_MAX, "a plan must fit into a bat
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// Each stands or falls alone.
-    Each(Vec<(Ticket, Result<Revision, Guard>)>),
-    /// Our own key is not ours any more; nothing was written.
+    Each(Vec<(Ticket, Result<Revision, Broken>)>),
+    /// Our own key is not ours any more. What was written before it went is repeated by the watch.
     Deposed,
+}
+
+/// A guard that did not hold.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) guard: Guard,
+    /// What stands under its key; `None`: nothing.
+    pub(crate) found: Option<Entry>,
 }
 
 /// Commits under the leader's own key.
@@ -41,7 +49,7 @@ pub(crate) async fn commit(store: &dyn Store, leader: Revision, verified: Vec<Ve
         match commit {
             Commit::Applied(revision) => each.push((ticket, Ok(revision))),
             Commit::Refused { guard, .. } if guard.key == key::LEADER => return Ok(Answer::Deposed),
-            Commit::Refused { guard, .. } => each.push((ticket, Err(guard))),
+            Commit::Refused { guard, found } => each.push((ticket, Err(Broken { guard, found }))),
         }
     }
     Ok(Answer::Each(each))

@@ -1,7 +1,8 @@
 //! The leader has the store forget its past: without this it would keep every version of every key.
 //!
-//! What is kept is the time between the last two looks, so a watch that was interrupted for a
-//! moment goes on where it was. Not here: how an engine forgets.
+//! What is kept is what was written between the last two times, so a watch that was interrupted for a
+//! moment goes on where it was. The busier the store, the sooner: etcd stops taking writes when its
+//! file has 2 GiB, unless its operator allows more. Not here: how an engine forgets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,31 +13,45 @@ use tokio::time::Instant;
 /// follower whose watch breaks for longer has to read everything anyhow.
 const EVERY: Duration = Duration::from_secs(300);
 
+/// How much may be written before the past is forgotten earlier, bytes: with as much again that is
+/// kept, and what etcd needs beside keys and values, well below its limit.
+const BYTES: u64 = 256 << 20;
+
+/// But not more often than this: longer than a watch is interrupted by an election of etcd.
+const SELDOM: Duration = Duration::from_secs(15);
+
 /// How long the store may take for it.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Remembers how far the store had come.
 #[derive(Debug)]
 pub(crate) struct Compaction {
-    next: Instant,
-    /// What the store had come to one look ago.
+    last: Instant,
+    /// How much had been heard of then.
+    heard_bytes: u64,
+    /// What the store had come to then.
     keep_from: Option<Revision>,
 }
 
 impl Compaction {
     pub(crate) fn new() -> Self {
         Self {
-            next: Instant::now() + EVERY,
+            last: Instant::now(),
+            heard_bytes: 0,
             keep_from: None,
         }
     }
 
     /// Looks whether it is time; what has to be done is done beside the caller.
-    pub(crate) fn look(&mut self, store: &Arc<dyn Store>, newest: Revision) {
-        if Instant::now() < self.next {
+    pub(crate) fn look(&mut self, store: &Arc<dyn Store>, newest: Revision, heard_bytes: u64) {
+        // A view that was opened anew counts from zero.
+        let written = heard_bytes.checked_sub(self.heard_bytes).unwrap_or(heard_bytes);
+        let passed = self.last.elapsed();
+        if passed < EVERY && (passed < SELDOM || written < BYTES) {
             return;
         }
-        self.next = Instant::now() + EVERY;
+        self.last = Instant::now();
+        self.heard_bytes = heard_bytes;
         let Some(before) = self.keep_from.replace(newest).filter(|before| before.0 > 0) else {
             return;
         };

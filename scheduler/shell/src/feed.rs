@@ -43,6 +43,7 @@ pub(crate) struct Feed {
     events: SelectAll<BoxStream<'static, FeedEvent>>,
     leader_name: watch::Sender<Option<String>>,
     newest: Revision,
+    heard_bytes: u64,
 }
 
 impl Feed {
@@ -56,6 +57,7 @@ impl Feed {
             events: SelectAll::new(),
             leader_name,
             newest: Revision(0),
+            heard_bytes: 0,
         };
         feed.leader_name.send_replace(None);
         for prefix in PREFIXES {
@@ -68,6 +70,12 @@ impl Feed {
     /// The newest revision that was heard of.
     pub(crate) fn newest(&self) -> Revision {
         self.newest
+    }
+
+    /// How much has been written since the view was opened, bytes of keys and values; what the view
+    /// does not look at is left out.
+    pub(crate) fn heard_bytes(&self) -> u64 {
+        self.heard_bytes
     }
 
     /// Reads a prefix page by page; answers the revision to watch from. Runs that have finished shrink
@@ -91,6 +99,7 @@ impl Feed {
 
     fn hear(&mut self, cluster: &mut Cluster, key: &str, value: Option<&[u8]>, revision: Revision) {
         self.newest = self.newest.max(revision);
+        self.heard_bytes += (key.len() + value.map_or(0, <[u8]>::len)) as u64;
         if key == key::LEADER {
             let leader = value.and_then(|bytes| model::decode::<Leader>(bytes).ok());
             self.leader_name.send_replace(leader.map(|l| l.server));

@@ -16,12 +16,15 @@
 use crate::SchedulerConfig;
 use crate::backoff::Backoff;
 use crate::clock::Clocks;
-use crate::commit::{Answer, commit};
+use crate::commit::{Answer, Broken, commit};
 use crate::compaction::Compaction;
-use crate::feed::{Broken, Feed, read_at_takeover, tell};
+use crate::feed::{self, Feed, read_at_takeover, tell};
 use crate::metrics::Metrics;
+use futures::future::BoxFuture;
+use futures::stream::{self, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
 use model::RunId;
-use scheduler::{Action, Cluster, Explanation, Plan, Ticket, Transition};
+use scheduler::{Action, Cluster, Explanation, Ticket, Transition};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{Guard, Revision, Store, StoreError};
@@ -32,6 +35,33 @@ use tokio_util::sync::CancellationToken;
 /// After so many plans in a row that were refused throughout, although what stood in their way was
 /// read again each time, the loop waits for the next change or the period.
 const FRUITLESS_MAX: u32 = 3;
+
+/// Batches on their way at the same moment. The second hides what it takes to plan and to take
+/// answers in; more would make batches smaller, and etcd's work more.
+const COMMITS_IN_FLIGHT: usize = 2;
+
+/// Keys that are read again at the same moment.
+const READS_IN_FLIGHT: usize = 16;
+
+/// A batch whose answer has come.
+struct Sent {
+    leader: Revision,
+    tickets: Vec<Ticket>,
+    started: Instant,
+    answer: Result<Answer, StoreError>,
+}
+
+type Commits = FuturesUnordered<BoxFuture<'static, Sent>>;
+
+/// What became of a plan at first.
+enum Next {
+    /// It is on its way.
+    Sent(BoxFuture<'static, Sent>),
+    /// Nothing of it stood up to the newest view.
+    Refused,
+    /// There is nothing to do, or it is not ours to do.
+    Nothing,
+}
 
 /// Somebody wants to know where a step is.
 pub(crate) struct Question {
@@ -46,8 +76,8 @@ enum Interrupted {
     Store(StoreError),
 }
 
-impl From<Broken> for Interrupted {
-    fn from(_: Broken) -> Self {
+impl From<feed::Broken> for Interrupted {
+    fn from(_: feed::Broken) -> Self {
         Self::Feed
     }
 }
@@ -183,35 +213,92 @@ impl Work {
     }
 
     /// Everything that can be done now, if we lead.
+    ///
+    /// While one batch is on its way the next one is planned on what is confirmed and reserved by
+    /// then, and goes after it without waiting; what comes meanwhile gathers for the one after that.
     async fn act(&mut self, feed: &mut Feed) -> Result<(), Interrupted> {
         self.cluster.tick(self.clocks.steady_ms());
         if self.told.standing.borrow().is_none() {
             self.cluster.follow(self.clocks.wall_ms());
         }
+        let mut commits = Commits::new();
+        let worked = self.commit_all(feed, &mut commits).await;
+        if let (Err(_), false, Some(term)) = (&worked, commits.is_empty(), self.term) {
+            // What becomes of them nobody will have heard.
+            self.spend(term);
+        }
+        worked
+    }
+
+    async fn commit_all(&mut self, feed: &mut Feed, commits: &mut Commits) -> Result<(), Interrupted> {
         let mut fruitless = 0;
-        while !self.told.shutdown.is_cancelled() && fruitless < FRUITLESS_MAX {
-            let standing = *self.told.standing.borrow_and_update();
-            let Some(leader) = standing.filter(|_| standing != self.spent) else {
-                return Ok(());
-            };
-            if self.term != standing {
-                self.begin_term(leader).await?;
+        loop {
+            while commits.len() < COMMITS_IN_FLIGHT && fruitless < FRUITLESS_MAX {
+                match self.next_commit(feed, commits.is_empty()).await? {
+                    Next::Sent(commit) => commits.push(commit),
+                    Next::Refused => fruitless += 1,
+                    Next::Nothing => break,
+                }
             }
-            self.compaction.look(&self.store, feed.newest());
-            let started = Instant::now();
-            self.cluster.tick(self.clocks.steady_ms());
-            let plan = self.cluster.plan(self.clocks.wall_ms());
-            if plan.proposals.is_empty() {
-                return Ok(());
+            let room = commits.len() < COMMITS_IN_FLIGHT;
+            tokio::select! {
+                biased;
+                sent = commits.next() => {
+                    let Some(sent) = sent else { return Ok(()) };
+                    let progress = self.settle(sent).await?;
+                    fruitless = if progress == 0 { fruitless + 1 } else { 0 };
+                    self.tell_metrics();
+                }
+                taken = feed.take(&mut self.cluster), if room => taken?,
             }
-            let progress = self.carry_out(&plan, leader, feed, started).await?;
             feed.drain(&mut self.cluster)?;
             while let Ok(question) = self.told.questions.try_recv() {
                 self.answer(question);
             }
-            fruitless = if progress == 0 { fruitless + 1 } else { 0 };
         }
-        Ok(())
+    }
+
+    /// Plans, and begins to commit what stands up to the newest view. A new term begins only when
+    /// nothing is on its way under the one before.
+    async fn next_commit(&mut self, feed: &mut Feed, alone: bool) -> Result<Next, Interrupted> {
+        let standing = *self.told.standing.borrow_and_update();
+        let Some(leader) = standing.filter(|_| standing != self.spent) else {
+            return Ok(Next::Nothing);
+        };
+        if self.told.shutdown.is_cancelled() || (self.term != standing && !alone) {
+            return Ok(Next::Nothing);
+        }
+        if self.term != standing {
+            self.begin_term(leader).await?;
+        }
+        self.compaction.look(&self.store, feed.newest(), feed.heard_bytes());
+        let started = Instant::now();
+        self.cluster.tick(self.clocks.steady_ms());
+        let plan = self.cluster.plan(self.clocks.wall_ms());
+        if plan.proposals.is_empty() {
+            return Ok(Next::Nothing);
+        }
+        feed.drain(&mut self.cluster)?;
+        let (verified, refused) = self.cluster.verify(&plan);
+        for refused in &refused {
+            self.metrics.refused.inc();
+            tracing::debug!(reason = %refused.refusal, "proposal refused by the newest view");
+        }
+        if verified.is_empty() {
+            return Ok(Next::Refused);
+        }
+        let tickets = verified.iter().map(|v| v.ticket).collect();
+        let store = Arc::clone(&self.store);
+        let commit = async move {
+            let answer = commit(store.as_ref(), leader, verified).await;
+            Sent {
+                leader,
+                tickets,
+                started,
+                answer,
+            }
+        };
+        Ok(Next::Sent(commit.boxed()))
     }
 
     /// Reads what only a leader has to know. Everything else is in the view already.
@@ -230,33 +317,21 @@ impl Work {
         Ok(())
     }
 
-    /// Verifies and commits a plan; answers how many of its actions were applied.
-    async fn carry_out(
-        &mut self,
-        plan: &Plan,
-        leader: Revision,
-        feed: &mut Feed,
-        started: Instant,
-    ) -> Result<usize, Interrupted> {
-        feed.drain(&mut self.cluster)?;
-        let (verified, refused) = self.cluster.verify(plan);
-        for refused in &refused {
-            self.metrics.refused.inc();
-            tracing::debug!(reason = %refused.refusal, "proposal refused by the newest view");
-        }
-        if verified.is_empty() {
-            return Ok(0);
-        }
-        let tickets: Vec<Ticket> = verified.iter().map(|v| v.ticket).collect();
-        let answer = commit(self.store.as_ref(), leader, verified).await.inspect_err(|_| {
-            self.spent = Some(leader);
-            self.tells.deposed.send_replace(leader);
-        })?;
+    /// The outcome of a commit of this term is unknown: the term ends.
+    fn spend(&mut self, term: Revision) {
+        self.spent = Some(term);
+        self.tells.deposed.send_replace(term);
+    }
+
+    /// Takes the answer to a batch into the view; answers how many of its actions were applied.
+    async fn settle(&mut self, sent: Sent) -> Result<usize, Interrupted> {
+        let leader = sent.leader;
+        let answer = sent.answer.inspect_err(|_| self.spend(leader))?;
         match answer {
             Answer::Deposed => {
-                self.metrics.refused.inc_by(tickets.len() as u64);
-                tracing::warn!("the leader's key is not ours any more, nothing was written");
-                for ticket in tickets {
+                self.metrics.refused.inc_by(sent.tickets.len() as u64);
+                tracing::warn!("the leader's key is not ours any more");
+                for ticket in sent.tickets {
                     self.cluster.refuse(ticket);
                 }
                 self.tells.deposed.send_replace(leader);
@@ -264,7 +339,7 @@ impl Work {
             }
             Answer::Each(each) => {
                 self.backoff.worked();
-                let elapsed = started.elapsed();
+                let elapsed = sent.started.elapsed();
                 let mut applied = 0;
                 let mut doubtful = Vec::new();
                 for (ticket, result) in each {
@@ -273,10 +348,10 @@ impl Work {
                             applied += 1;
                             self.confirm(ticket, revision, elapsed);
                         }
-                        Err(guard) => {
+                        Err(broken) => {
                             self.metrics.refused.inc();
                             self.cluster.refuse(ticket);
-                            doubtful.push(guard);
+                            doubtful.extend(self.learn(broken));
                         }
                     }
                 }
@@ -284,6 +359,14 @@ impl Work {
                 Ok(applied)
             }
         }
+    }
+
+    /// Takes what was found under the key of a broken guard, so that the next plan knows; answers the
+    /// guard if nothing was, for then it is not known since when.
+    fn learn(&mut self, Broken { guard, found }: Broken) -> Option<Guard> {
+        let Some(found) = found else { return Some(guard) };
+        tell(&mut self.cluster, &found.key, Some(&found.value), found.mod_revision);
+        None
     }
 
     fn confirm(&mut self, ticket: Ticket, revision: Revision, elapsed: Duration) {
@@ -318,9 +401,15 @@ impl Work {
     async fn read_again(&mut self, mut guards: Vec<Guard>) -> Result<(), StoreError> {
         guards.sort_by(|a, b| a.key.cmp(&b.key));
         guards.dedup_by(|a, b| a.key == b.key);
-        for Guard { key, expect } in guards {
+        let store = Arc::clone(&self.store);
+        let reads = guards.into_iter().map(|Guard { key, expect }| {
             tracing::debug!(key, ?expect, "commit refused, reading the key again");
-            let page = self.store.range(&key, None, 1).await?;
+            let store = Arc::clone(&store);
+            async move { store.range(&key, None, 1).await.map(|page| (key, page)) }
+        });
+        let mut reads = stream::iter(reads).buffer_unordered(READS_IN_FLIGHT);
+        while let Some(read) = reads.next().await {
+            let (key, page) = read?;
             match page.entries.first().filter(|e| e.key == key) {
                 Some(entry) => tell(&mut self.cluster, &key, Some(&entry.value), entry.mod_revision),
                 None => tell(&mut self.cluster, &key, None, page.revision),

@@ -256,6 +256,44 @@ async fn a_commit_that_arrives_late_takes_no_room_that_was_given_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_that_is_on_its_way_when_the_view_breaks_takes_no_room_that_was_given_away() {
+    let store = Arc::new(MemoryStore::new());
+    add_node(&store).await;
+    let server = server(&store, "a");
+    server.handle.wait_for_leadership().await;
+    server.path.set(Way::LingersCommit);
+    add_run(&store, "z", 1).await;
+    until("the commit lingers", async || (server.path.faults() == 1).then_some(())).await;
+    server.path.break_watches();
+    for n in 1..9 {
+        add_run(&store, &format!("r{n}"), 1).await;
+    }
+    let granted = async || orders(&store).await.iter().map(|o| o.resources.cpu_millis).sum::<u64>();
+    until("the node is full", async || (granted().await >= 8_000).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(granted().await, 8_000);
+    assert!(server.handle.is_leader());
+    assert_eq!(metric(&server.handle, "buildflow_scheduler_view_rebuilds_total"), 1.0);
+    server.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_batch_does_not_wait_for_the_one_on_its_way() {
+    let store = Arc::new(MemoryStore::new());
+    add_node(&store).await;
+    let server = server(&store, "a");
+    server.handle.wait_for_leadership().await;
+    server.path.set(Way::LingersCommit);
+    let slow = add_run(&store, "r1", 1).await;
+    until("the commit lingers", async || (server.path.faults() == 1).then_some(())).await;
+    let quick = add_run(&store, "r2", 1).await;
+    placed(&store, &quick, 0).await;
+    assert_eq!(orders(&store).await.len(), 1, "the first is still on its way");
+    placed(&store, &slow, 0).await;
+    server.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_view_that_fell_behind_is_built_anew() {
     let store = Arc::new(MemoryStore::new());
     add_node(&store).await;

@@ -13,8 +13,9 @@ use futures::stream::{self, StreamExt};
 use std::collections::BTreeSet;
 use store::{Commit, Entry, Guard, LeaseId, Revision, StoreError, Txn, Write};
 
-/// How many proposals of one batch are in flight at once; the example `rates` shows that more gain little.
-const PROPOSALS_IN_FLIGHT: usize = 4;
+/// How many proposals of one batch are in flight at once: all of the largest batch, for etcd waits once
+/// for its disk for all that has arrived, and on a slow disk a second wait is what a batch costs.
+const PROPOSALS_IN_FLIGHT: usize = 16;
 
 /// The most leases that are asked for after one of a proposal was missing.
 const LEASES_ASKED_MAX: usize = 16;

@@ -29,6 +29,8 @@ pub(crate) enum Way {
     LosesAnswer,
     /// The next batch is said to have failed, and arrives half a second later.
     DelaysCommit,
+    /// The next batch arrives, and is answered, half a second later.
+    LingersCommit,
     /// Renewals are swallowed and answered with success: the server believes that it leads.
     LiesAboutLease,
     /// The next single transaction is applied, but its answer is lost.
@@ -141,6 +143,16 @@ impl Store for Path {
                 store.commit_batch(outer, txns).await
             });
             return Err(StoreError::Unavailable("no answer".to_owned()));
+        }
+        if self.way() == Way::LingersCommit {
+            self.fault();
+            self.set(Way::Open);
+            let store = Arc::clone(&self.store);
+            let arrives = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                store.commit_batch(outer, txns).await
+            });
+            return arrives.await.expect("it does not panic");
         }
         let answer = self.store.commit_batch(outer, txns).await;
         if self.way() == Way::LosesAnswer {
