@@ -20,11 +20,11 @@ use store::{Commit, Store, StoreError, Txn};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Most batches in flight: more gain little on an engine that orders all writes.
-const FILERS: usize = 4;
+/// Most batches in flight: with more the batches only get smaller, on an engine that orders all writes.
+const FILERS: usize = 2;
 
 /// Most reports of one batch.
-const BATCH: usize = 256;
+const BATCH: usize = 1_000;
 
 /// Most bytes of reports in one batch, roughly: one may have 64 KiB.
 const BATCH_BYTES: usize = 4 << 20;

@@ -572,7 +572,7 @@ impl Session<'_> {
         let mut pauses = Pauses::default();
         loop {
             match self.may_write_log(&alloc).await {
-                Ok(true) => match self.fleet.logs.open(&alloc, self.board.clone()).await {
+                Ok(true) => match self.open_in_hub(&alloc).await {
                     Ok(writer) => {
                         self.logs().insert(alloc, Slot::Open(writer));
                         return Ok(());
@@ -589,6 +589,14 @@ impl Session<'_> {
         }
         self.logs().remove(&alloc);
         self.forget(&alloc).await
+    }
+
+    async fn open_in_hub(&self, alloc: &AllocId) -> Result<LogWriter, LogError> {
+        if self.standing.takes_new_log(alloc) {
+            self.fleet.logs.open_first(alloc, self.board.clone()).await
+        } else {
+            self.fleet.logs.open(alloc, self.board.clone()).await
+        }
     }
 
     async fn may_write_log(&self, alloc: &AllocId) -> Result<bool, StoreError> {

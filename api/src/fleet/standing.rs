@@ -31,6 +31,9 @@ pub(super) struct Cause {
 struct Stand {
     fence: Fence,
     known: Known,
+    /// Nobody can have stored anything of its log: only this session's stream brought its order to
+    /// the node, and has not brought its log yet.
+    log_is_new: bool,
     cause: Arc<Cause>,
 }
 
@@ -62,6 +65,7 @@ impl Standing {
         self.orders().entry(allocation.id.clone()).or_insert_with(|| Stand {
             fence: allocation.fence,
             known,
+            log_is_new: !held,
             cause: Arc::default(),
         });
     }
@@ -96,6 +100,14 @@ impl Standing {
         self.orders().contains_key(alloc)
     }
 
+    /// True, once, when nobody can have stored anything of the order's log.
+    pub(super) fn takes_new_log(&self, alloc: &AllocId) -> bool {
+        let mut orders = self.orders();
+        orders
+            .get_mut(alloc)
+            .is_some_and(|stand| std::mem::take(&mut stand.log_is_new))
+    }
+
     /// How a report is dealt with.
     pub(super) fn quick(&self, report: &Observed) -> Quick {
         let orders = self.orders();
@@ -117,6 +129,19 @@ mod tests {
     use super::super::report::tests::observed;
     use super::*;
     use ObservedState::{Ended, Preparing, Running};
+
+    #[test]
+    fn a_log_is_new_once_and_never_if_an_earlier_session_may_have_written_it() {
+        let standing = Standing::default();
+        let (fresh, held) = (allocation(0, 1), allocation(0, 2));
+        assert!(!standing.takes_new_log(&fresh.id), "no order");
+        standing.order(&fresh, false);
+        standing.order(&held, true);
+        assert!(standing.takes_new_log(&fresh.id));
+        standing.order(&fresh, false);
+        assert!(!standing.takes_new_log(&fresh.id), "opened before");
+        assert!(!standing.takes_new_log(&held.id));
+    }
 
     #[test]
     fn only_what_is_known_for_sure_needs_no_reading() {

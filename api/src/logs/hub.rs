@@ -161,6 +161,13 @@ impl Writer {
     }
 }
 
+/// What may be stored of a log that is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Unknown,
+    Nothing,
+}
+
 /// What the storing task does next.
 enum Plan {
     /// Take a chunk now.
@@ -202,6 +209,19 @@ impl LogHub {
     /// # Errors
     /// [`LogError`] when what is stored cannot be listed; opening again later may succeed.
     pub async fn open(&self, alloc: &AllocId, board: Arc<Board>) -> Result<LogWriter, LogError> {
+        self.open_with(alloc, board, Stored::Unknown).await
+    }
+
+    /// As [`LogHub::open`], for a log of which nobody can have stored anything yet: most logs, and
+    /// what is stored need not be looked up.
+    ///
+    /// # Errors
+    /// As [`LogHub::open`].
+    pub async fn open_first(&self, alloc: &AllocId, board: Arc<Board>) -> Result<LogWriter, LogError> {
+        self.open_with(alloc, board, Stored::Nothing).await
+    }
+
+    async fn open_with(&self, alloc: &AllocId, board: Arc<Board>, stored: Stored) -> Result<LogWriter, LogError> {
         let id = LogId::of(alloc).ok_or_else(|| LogError::NoAllocation(alloc.clone()))?;
         let log = self.inner.entry(&id);
         let _one_at_a_time = log.loading.lock().await;
@@ -219,7 +239,10 @@ impl LogHub {
         let Some(writer) = log.take_over(writer) else {
             return Ok(hand);
         };
-        let stored = Cover::of(self.inner.blobs.list(&id.prefix()).await?.into_iter().map(sized)).len();
+        let stored = match stored {
+            Stored::Nothing => 0,
+            Stored::Unknown => Cover::of(self.inner.blobs.list(&id.prefix()).await?.into_iter().map(sized)).len(),
+        };
         log.state().tape = Some(Tape::new(stored));
         log.take_over(writer);
         self.inner.tasks.spawn(store_chunks(self.inner.clone(), log.clone()));

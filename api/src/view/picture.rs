@@ -40,6 +40,8 @@ pub struct Picture {
     eligibilities: BTreeMap<NodeId, Eligibility>,
     nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
     sessions: BTreeMap<NodeId, SessionRecord>,
+    /// Sessions with a stream: counted, for it is told after every change.
+    connected: usize,
     allocs: BTreeMap<NodeId, BTreeMap<String, Arc<Allocation>>>,
     leader: Option<Leader>,
     touched: BTreeSet<RunId>,
@@ -199,7 +201,7 @@ impl Picture {
     /// How many nodes have a stream.
     #[must_use]
     pub fn connected(&self) -> usize {
-        self.sessions.values().filter(|s| s.connected).count()
+        self.connected
     }
 
     /// Takes one key's new value at `revision`. What follows for runs is drawn by [`Picture::settle`].
@@ -223,7 +225,12 @@ impl Picture {
         } else if let Some(Ok(node)) = key.strip_prefix(key::NODES).map(NodeId::new) {
             put(&mut self.nodes, node, read(key, value).map(Arc::new));
         } else if let Some(Ok(node)) = key.strip_prefix(key::SESSIONS).map(NodeId::new) {
-            put(&mut self.sessions, node, read(key, value));
+            let connected = |sessions: &BTreeMap<NodeId, SessionRecord>| {
+                usize::from(sessions.get(&node).is_some_and(|s| s.connected))
+            };
+            let before = connected(&self.sessions);
+            put(&mut self.sessions, node.clone(), read(key, value));
+            self.connected = self.connected + connected(&self.sessions) - before;
         } else if let Some(Ok(node)) = key.strip_prefix(key::ELIGIBILITIES).map(NodeId::new) {
             put(&mut self.eligibilities, node, read(key, value));
         } else if let Some(Ok(run)) = key.strip_prefix(key::ARCHIVE_OUTBOX).map(RunId::new) {
