@@ -3,6 +3,10 @@
 use clap::Parser;
 use std::process::ExitCode;
 
+/// The same as in `buildflow`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Capacity benchmarks of BuildFlow.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version)]
