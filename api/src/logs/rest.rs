@@ -6,7 +6,7 @@ use super::cursor::Cursor;
 use super::feed::{Picture, StepLog, picture};
 use super::hub::{LogError, LogHub};
 use super::relay;
-use super::tail::{Abroad, Part, Scope, Tail, download, parts_of};
+use super::tail::{Abroad, Part, Position, Scope, Tail, download, parts_of};
 use crate::fleet::definitions::DefinitionError;
 use crate::problem::{Answer, Problem};
 use crate::state::Shared;
@@ -129,8 +129,9 @@ fn truth(name: &str, value: &str) -> Answer<bool> {
 /// | `end` | JSON `{"step","attempt","total","complete","lost"}`; `complete` false: the rest is not there; `lost` true: it was lost with its node |
 /// | `done` | JSON `{}`: the stream ends; do not connect again |
 ///
-/// The `id` of an event is the offset after its bytes; `Last-Event-ID` resumes there, with
-/// `attempt` as the `step` event said.
+/// Without `attempt` the stream goes on with each further attempt of the step: an `end` for the one,
+/// a `step` for the next. The `id` of an event is the offset after its bytes, in a second or later
+/// attempt `attempt.offset`; `Last-Event-ID` resumes there.
 #[utoipa::path(
     get,
     path = "/api/v1/runs/{run}/steps/{step}/logs",
@@ -138,7 +139,7 @@ fn truth(name: &str, value: &str) -> Answer<bool> {
     params(
         ("run" = String, Path, description = "The run's id."),
         ("step" = String, Path, description = "The step's name."),
-        ("attempt" = Option<u32>, Query, description = "Which attempt, from 1; the newest if absent."),
+        ("attempt" = Option<u32>, Query, description = "This attempt alone, from 1; if absent the newest, and with `follow` those after it."),
         ("offset" = Option<u64>, Query, description = "The first byte."),
         ("follow" = Option<bool>, Query, description = "Go on until the step has ended."),
         ("Last-Event-ID" = Option<String>, Header, description = "Resumes a stream of events."),
@@ -172,16 +173,13 @@ async fn step_logs(
     let Some(live) = wish.mode() else {
         return download_step(hub, &picture, step, &log, wish.offset.unwrap_or(0)).await;
     };
-    let offset = match &wish.last_id {
-        Some(id) => number("Last-Event-ID", id, 0)?,
-        None => wish.offset.unwrap_or(0),
+    let from = position(&wish, &log)?;
+    let scope = Scope::Step {
+        step,
+        only: wish.attempt,
+        fixed,
+        from,
     };
-    if let StepLog::Ended { total: Some(total), .. } = log
-        && offset > total
-    {
-        return Err(beyond(offset, total));
-    }
-    let scope = Scope::Step { step, fixed, offset };
     let mut response = events(&server, &run, scope, live, &headers).await?;
     attempt_header(&mut response, &log);
     Ok(response)
@@ -242,6 +240,32 @@ async fn run_logs(
             .ok_or_else(|| Problem::bad_field("Last-Event-ID", "is not an id of this stream"))?,
     };
     events(&server, &run, Scope::Run(cursor), live, &headers).await
+}
+
+/// Where a stream of one step begins; `log` is the one that is asked for, or the newest.
+fn position(wish: &Wish, log: &StepLog) -> Answer<Position> {
+    let asked = log.attempt().map_or(0, |(attempt, _)| attempt);
+    let mut from = match &wish.last_id {
+        Some(id) => Position::parse(id).ok_or_else(|| {
+            Problem::bad_field(
+                "Last-Event-ID",
+                "must be an offset, or attempt.offset, as the stream's ids are",
+            )
+        })?,
+        None => Position {
+            attempt: 0,
+            offset: wish.offset.unwrap_or(0),
+        },
+    };
+    if wish.attempt.is_some() || from.attempt == asked {
+        from.attempt = 0;
+    }
+    match log {
+        StepLog::Ended { total: Some(total), .. } if from.attempt == 0 && from.offset > *total => {
+            Err(beyond(from.offset, *total))
+        }
+        _ => Ok(from),
+    }
 }
 
 fn run_id(text: &str) -> Answer<RunId> {

@@ -247,6 +247,18 @@ async fn an_earlier_attempt_is_still_there() {
     let response = world.get(&format!("{UNIT}?attempt=1&follow=true"), &[]).await;
     let all = events(&body(response).await);
     assert_eq!(all[1].data, "first", "{all:?}");
+    for (query, last_id, text) in [
+        ("follow=true", "2.3", "ond"),
+        ("follow=true&attempt=2", "2.3", "ond"),
+        ("follow=true&attempt=1", "2", "rst"),
+    ] {
+        let response = world
+            .get(&format!("{UNIT}?{query}"), &[("last-event-id", last_id)])
+            .await;
+        let all = events(&body(response).await);
+        let log: Vec<u8> = all.iter().flat_map(Event::bytes).collect();
+        assert_eq!(log, text.as_bytes(), "{query} from {last_id}: {all:?}");
+    }
 }
 
 #[tokio::test]

@@ -33,17 +33,46 @@ const REST_WAIT: Duration = Duration::from_secs(60);
 /// What a stream of events is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// One step: ids are byte offsets.
+    /// One step: ids are positions.
     Step {
         /// Its ordinal.
         step: usize,
-        /// Where an earlier attempt's log stands; `None`: the newest attempt.
+        /// This attempt alone; `None`: the newest one, and all that follow it.
+        only: Option<u32>,
+        /// Where the log of an attempt stands of which the step's record does not know any more.
         fixed: Option<StepLog>,
         /// The first byte.
-        offset: u64,
+        from: Position,
     },
     /// All steps: ids are cursors.
     Run(Cursor),
+}
+
+/// Where a reader of one step is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// In which attempt; 0: in the newest.
+    pub(super) attempt: u32,
+    /// The offset of the next byte.
+    pub(super) offset: u64,
+}
+
+impl Position {
+    /// As an id: the offset, and before it the attempt if that is not the first.
+    pub(super) fn id(self) -> String {
+        match self.attempt {
+            0 | 1 => self.offset.to_string(),
+            attempt => format!("{attempt}.{}", self.offset),
+        }
+    }
+
+    /// Reads what [`Position::id`] wrote; `None` for anything else.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (attempt, offset) = text.split_once('.').unwrap_or(("1", text));
+        let attempt = attempt.parse().ok().filter(|attempt| *attempt > 0)?;
+        let offset = offset.parse().ok()?;
+        Some(Self { attempt, offset })
+    }
 }
 
 #[derive(Serialize)]
@@ -71,6 +100,8 @@ struct Strand {
     framer: Framer,
     /// When it last gave bytes.
     moved: Instant,
+    /// It had no more when it was asked last.
+    dry: bool,
     /// Brings the bytes of a node that is with another server; opened once the blobs are read.
     relay: Option<Arc<Relay>>,
 }
@@ -81,6 +112,13 @@ pub(super) struct Abroad {
     pub(super) authorization: HeaderValue,
 }
 
+/// The one step of a stream.
+struct Single {
+    step: usize,
+    only: Option<u32>,
+    fixed: Option<StepLog>,
+}
+
 /// A stream of events in the making.
 pub(super) struct Tail {
     hub: LogHub,
@@ -88,7 +126,7 @@ pub(super) struct Tail {
     /// False: what is there now, and then the end of the stream.
     live: bool,
     abroad: Option<Abroad>,
-    single: Option<(usize, Option<StepLog>)>,
+    single: Option<Single>,
     cursor: Cursor,
     strands: BTreeMap<usize, Strand>,
     /// The order in which strands are asked next.
@@ -108,15 +146,17 @@ impl Tail {
     }
 
     pub(super) fn new(hub: LogHub, follow: Follow, scope: Scope, live: bool, stop: CancellationToken) -> Self {
-        let mut follow = follow;
         let (single, cursor) = match scope {
             Scope::Run(cursor) => (None, cursor),
-            Scope::Step { step, fixed, offset } => {
-                let newest = follow.now().steps.get(step).cloned().unwrap_or(StepLog::Never);
-                let attempt = fixed.as_ref().unwrap_or(&newest).attempt().map_or(0, |(a, _)| a);
+            Scope::Step {
+                step,
+                only,
+                fixed,
+                from,
+            } => {
                 let mut cursor = Cursor::default();
-                cursor.at.insert(step, (attempt, offset));
-                (Some((step, fixed)), cursor)
+                cursor.at.insert(step, (from.attempt, from.offset));
+                (Some(Single { step, only, fixed }), cursor)
             }
         };
         Self {
@@ -183,7 +223,7 @@ impl Tail {
 
     fn steps(&self, picture: &Picture) -> Vec<usize> {
         match &self.single {
-            Some((step, _)) => vec![*step],
+            Some(single) => vec![single.step],
             None => (0..picture.steps.len()).collect(),
         }
     }
@@ -191,7 +231,7 @@ impl Tail {
     /// Where a step's log stands as far as this stream is concerned.
     fn log_of(&self, picture: &Picture, step: usize) -> StepLog {
         match &self.single {
-            Some((_, Some(fixed))) => fixed.clone(),
+            Some(Single { fixed: Some(fixed), .. }) => fixed.clone(),
             _ => picture.steps.get(step).cloned().unwrap_or(StepLog::Never),
         }
     }
@@ -200,54 +240,72 @@ impl Tail {
         self.steps(picture).iter().all(|s| self.cursor.done.contains(s))
     }
 
-    /// Begins with the logs of steps that were placed, ends those of attempts that are no longer
-    /// the newest, and passes over steps that never ran.
+    /// True when a stream is about this attempt alone.
+    fn is_last(&self, attempt: u32) -> bool {
+        self.single.as_ref().is_some_and(|single| single.only == Some(attempt))
+    }
+
+    /// Begins with the logs of steps that were placed, ends those of attempts that are over and goes on
+    /// with the next one, and passes over steps that never ran.
     fn open_strands(&mut self, picture: &Picture, out: &mut Vec<u8>) {
         for step in self.steps(picture) {
             if self.cursor.done.contains(&step) {
                 continue;
             }
             let log = self.log_of(picture, step);
-            let Some((attempt, fence)) = log.attempt() else {
-                if log == StepLog::Never {
-                    self.end(picture, step, 0, true, out);
+            if let Some(open) = self.strands.get(&step).map(|s| s.attempt) {
+                if !is_over(picture, step, open, &log) || self.owes(picture, step, open) {
+                    continue;
                 }
-                continue;
-            };
-            match self.strands.get(&step).map(|s| s.attempt) {
-                Some(open) if open == attempt || self.owes(picture, step, open) => continue,
-                Some(open) => {
-                    let whole = self.is_whole(picture, step, open);
-                    self.end(picture, step, attempt, whole, out);
-                    if self.single.is_some() {
-                        return;
-                    }
-                    self.cursor.done.remove(&step);
-                }
-                None => {}
+                let whole = self.is_whole(picture, step, open);
+                let next = (log != StepLog::Never && !self.is_last(open)).then_some(open + 1);
+                self.end(picture, step, open, next, whole, out);
+            } else if log == StepLog::Never {
+                self.end(picture, step, 0, None, true, out);
             }
-            let from = match self.cursor.at.get(&step) {
-                Some((at_attempt, offset)) if *at_attempt == attempt || *at_attempt == 0 => *offset,
-                _ => 0,
-            };
-            let id = LogId {
-                run: picture.definition.header.id.clone(),
-                step,
-                fence,
-            };
-            self.cursor.at.insert(step, (attempt, from));
-            self.turn.push_back(step);
-            self.strands.insert(
-                step,
-                Strand {
-                    attempt,
-                    reader: self.hub.reader(&id, from),
-                    framer: Framer::default(),
-                    moved: Instant::now(),
-                    relay: None,
-                },
-            );
+            if !self.cursor.done.contains(&step) {
+                self.open(picture, step, &log, out);
+            }
         }
+    }
+
+    /// Opens the log with which a step goes on, if it is there.
+    fn open(&mut self, picture: &Picture, step: usize, log: &StepLog, out: &mut Vec<u8>) {
+        let (at, offset) = self.cursor.at.get(&step).copied().unwrap_or_default();
+        let fixed = self.single.as_ref().is_some_and(|single| single.fixed.is_some());
+        let found = if at == 0 || fixed {
+            log.attempt()
+        } else {
+            let earlier = picture.earlier.get(step).into_iter().flatten();
+            let known = earlier.chain(std::iter::once(log)).filter_map(StepLog::attempt);
+            known
+                .filter(|(attempt, _)| *attempt >= at)
+                .min_by_key(|(attempt, _)| *attempt)
+        };
+        let Some((attempt, fence)) = found else { return };
+        let from = if at == 0 || at == attempt { offset } else { 0 };
+        let id = LogId {
+            run: picture.definition.header.id.clone(),
+            step,
+            fence,
+        };
+        if matches!(self.named, Some((of, before)) if of == step && before != attempt) {
+            // Said at once: its first line may be long in coming.
+            name_step(&mut self.named, picture, step, attempt, from, out);
+        }
+        self.cursor.at.insert(step, (attempt, from));
+        self.turn.push_back(step);
+        self.strands.insert(
+            step,
+            Strand {
+                attempt,
+                reader: self.hub.reader(&id, from),
+                framer: Framer::default(),
+                moved: Instant::now(),
+                dry: false,
+                relay: None,
+            },
+        );
     }
 
     /// True when all of an earlier attempt was read.
@@ -280,7 +338,12 @@ impl Tail {
         let Some(strand) = self.strands.get(&step) else {
             return false;
         };
-        self.live && strand.reader.offset() < *total && strand.moved.elapsed() < REST_WAIT
+        let hope = if self.live {
+            strand.moved.elapsed() < REST_WAIT
+        } else {
+            !strand.dry
+        };
+        hope && strand.reader.offset() < *total
     }
 
     /// Takes a piece from the next strand that has one; ends strands that are whole. Answers
@@ -293,6 +356,7 @@ impl Tail {
             };
             let piece = strand.reader.next().await?;
             let attempt = strand.attempt;
+            strand.dry = piece.is_none();
             if let Some(bytes) = piece {
                 strand.moved = Instant::now();
                 self.turn.push_back(step);
@@ -300,8 +364,8 @@ impl Tail {
                 return Ok(true);
             }
             let (at, moved) = (strand.reader.offset(), strand.moved);
-            match self.ending(picture, step, at, moved) {
-                Some(complete) => self.end(picture, step, attempt, complete, out),
+            match self.ending(picture, step, attempt, at, moved) {
+                Some(complete) => self.end(picture, step, attempt, None, complete, out),
                 None => {
                     self.turn.push_back(step);
                     self.look_abroad(step);
@@ -320,9 +384,10 @@ impl Tail {
         }
     }
 
-    /// Whether a log of which nothing more is there has ended, and if so, whether it is whole.
-    fn ending(&self, picture: &Picture, step: usize, at: u64, moved: Instant) -> Option<bool> {
+    /// Whether the newest log, of which nothing more is there, has ended, and if so, whether it is whole.
+    fn ending(&self, picture: &Picture, step: usize, attempt: u32, at: u64, moved: Instant) -> Option<bool> {
         match self.log_of(picture, step) {
+            newest if newest.attempt().is_some_and(|(a, _)| a != attempt) => None,
             StepLog::Ended { total: Some(total), .. } if at >= total => Some(true),
             StepLog::Ended { total: Some(_), .. } if self.live && moved.elapsed() < REST_WAIT => None,
             StepLog::Ended { .. } => Some(false),
@@ -340,7 +405,7 @@ impl Tail {
         let ids = std::cell::RefCell::new(cursor);
         strand.framer.push(out, before, bytes, |offset| {
             if single {
-                return offset.to_string();
+                return Position { attempt, offset }.id();
             }
             let mut cursor = ids.borrow_mut();
             cursor.at.insert(step, (attempt, offset));
@@ -348,21 +413,29 @@ impl Tail {
         });
     }
 
-    /// No more of this step in this stream.
-    fn end(&mut self, picture: &Picture, step: usize, attempt: u32, complete: bool, out: &mut Vec<u8>) {
-        let (mut total, mut attempt) = (0, attempt);
+    /// No more of this attempt in this stream; with `next` the step goes on with that one.
+    fn end(
+        &mut self,
+        picture: &Picture,
+        step: usize,
+        mut attempt: u32,
+        next: Option<u32>,
+        complete: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let mut total = 0;
         if let Some(mut strand) = self.strands.remove(&step) {
             attempt = strand.attempt;
             total = strand.reader.offset();
             let mut kept = Vec::new();
             let (single, cursor) = (self.single.is_some(), &self.cursor);
-            strand.framer.finish(
-                &mut kept,
-                total,
-                |offset| {
-                    if single { offset.to_string() } else { cursor.id() }
-                },
-            );
+            strand.framer.finish(&mut kept, total, |offset| {
+                if single {
+                    Position { attempt, offset }.id()
+                } else {
+                    cursor.id()
+                }
+            });
             if !kept.is_empty() {
                 name_step(&mut self.named, picture, step, attempt, total, out);
                 out.append(&mut kept);
@@ -373,10 +446,22 @@ impl Tail {
             return;
         }
         self.turn.retain(|s| *s != step);
-        self.cursor.at.remove(&step);
-        self.cursor.done.insert(step);
+        let mut position = Position { attempt, offset: total };
+        match next {
+            Some(next) => {
+                self.cursor.at.insert(step, (next, 0));
+                position = Position {
+                    attempt: next,
+                    offset: 0,
+                };
+            }
+            None => {
+                self.cursor.at.remove(&step);
+                self.cursor.done.insert(step);
+            }
+        }
         let id = if self.single.is_some() {
-            total.to_string()
+            position.id()
         } else {
             self.cursor.id()
         };
@@ -388,6 +473,14 @@ impl Tail {
             lost: !complete && self.is_lost(picture, step, attempt),
         };
         write_json(out, "end", Some(&id), &end);
+    }
+}
+
+/// True when an attempt is not the newest any more, or has ended and the next one is not placed yet.
+fn is_over(picture: &Picture, step: usize, attempt: u32, newest: &StepLog) -> bool {
+    match newest.attempt() {
+        Some((newest, _)) => newest != attempt,
+        None => *newest == StepLog::Never || picture.earlier(step, attempt).is_some(),
     }
 }
 

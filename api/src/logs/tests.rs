@@ -4,7 +4,7 @@ use super::cursor::Cursor;
 use super::feed::Feeds;
 use super::frame::reading::{Event, events};
 use super::hub::{Limits, LogHub};
-use super::tail::{Scope, Tail, download, parts_of};
+use super::tail::{Position, Scope, Tail, download, parts_of};
 use super::{Board, LogMetrics, Reply, feed};
 use crate::fleet::definitions::Definitions;
 use crate::fleet::fixture::*;
@@ -347,12 +347,23 @@ impl World {
     }
 
     async fn follow(&self, step: usize, offset: u64) -> Stream {
+        self.follow_from(step, None, Position { attempt: 0, offset }).await
+    }
+
+    async fn follow_from(&self, step: usize, only: Option<u32>, from: Position) -> Stream {
         let scope = Scope::Step {
             step,
+            only,
             fixed: None,
-            offset,
+            from,
         };
         self.tail(scope, true).await
+    }
+
+    /// Writes the step's record as a leader does.
+    async fn record(&self, record: &model::StepRecord) {
+        let txn = Txn::new().put(key::step(&run_id(), 0), record);
+        self.store.commit(txn).await.unwrap();
     }
 
     async fn place(&self, step: usize) -> super::LogWriter {
@@ -464,7 +475,8 @@ async fn without_following_the_stream_ends_with_what_is_there() {
     let scope = Scope::Step {
         step: 0,
         fixed: None,
-        offset: 1,
+        only: None,
+        from: Position { attempt: 0, offset: 1 },
     };
     let events = world.tail(scope, false).await.rest().await;
     let kinds: Vec<&str> = events.iter().map(|e| e.event.as_str()).collect();
@@ -548,10 +560,97 @@ async fn a_new_attempt_ends_the_old_ones_log() {
             "{end:?}"
         );
     }
-    single.expect("done").await;
-    assert!(all.expect("step").await.data.contains(r#""attempt":2,"offset":0"#));
-    let log = all.expect("log").await;
-    assert_eq!((log.data.as_str(), log.id.as_deref()), ("second", Some(";0:2:6")));
+    for (stream, id) in [(&mut single, "2.6"), (&mut all, ";0:2:6")] {
+        let step = stream.expect("step").await;
+        assert!(step.data.contains(r#""attempt":2,"offset":0"#), "{step:?}");
+        let log = stream.expect("log").await;
+        assert_eq!((log.data.as_str(), log.id.as_deref()), ("second", Some(id)));
+    }
+}
+
+/// An attempt that was followed by another one, with a log of so many bytes.
+fn earlier(counter: u32, log_bytes: u64) -> model::Attempt {
+    let order = allocation(0, counter);
+    model::Attempt {
+        attempt: counter,
+        fence: order.fence,
+        alloc: order.id,
+        node: order.node,
+        outcome: None,
+        reason: "ended with exit code 1".to_owned(),
+        counts: true,
+        log_bytes: Some(log_bytes),
+        times: model::Times::default(),
+        usage: model::Usage::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_follower_of_a_step_goes_on_with_its_next_attempts_and_says_so() {
+    let world = World::new().await;
+    let writer = world.place(0).await;
+    writer.data(0, Bytes::from_static(b"first"), false);
+    let mut stream = world.follow(0, 0).await;
+    let mut only = world.follow_from(0, Some(1), Position::default()).await;
+    for stream in [&mut stream, &mut only] {
+        stream.expect("step").await;
+        stream.expect("log").await;
+    }
+    // The first attempt has failed, and the next one waits for its time.
+    let mut record = step_record(0, 1, model::StepStatus::Queued);
+    record.alloc = None;
+    record.earlier = vec![earlier(1, 5)];
+    world.record(&record).await;
+    let end = stream.expect("end").await;
+    assert!(end.data.contains(r#""attempt":1,"total":5,"complete":true"#), "{end:?}");
+    assert_eq!(end.id.as_deref(), Some("2.0"), "a reader that comes back goes on there");
+    only.expect("end").await;
+    only.expect("done").await;
+
+    // The second one fails before anybody has seen it, and the third one ends well.
+    let second = Node::new(alloc_id(0, 2), b"second".to_vec());
+    second.ship(&world.hub, 6).await;
+    let mut record = step_record(0, 3, model::StepStatus::Success);
+    record.earlier = vec![earlier(1, 5), earlier(2, 6)];
+    record.log_bytes = Some(5);
+    let third = Node::new(alloc_id(0, 3), b"third".to_vec());
+    third.ship(&world.hub, 5).await;
+    world.record(&record).await;
+    let said = |all: &[Event]| -> Vec<String> {
+        let words = all.iter().filter(|e| e.event != "log" || !e.data.is_empty());
+        words.map(|e| format!("{} {}", e.event, e.data)).collect()
+    };
+    let of = |attempt: u32, log: &str| {
+        let len = log.len();
+        [
+            format!(r#"step {{"step":"unit","attempt":{attempt},"offset":0}}"#),
+            format!("log {log}"),
+            format!(r#"end {{"step":"unit","attempt":{attempt},"total":{len},"complete":true}}"#),
+        ]
+    };
+    let rest = stream.rest().await;
+    let later: Vec<String> = [&of(2, "second")[..], &of(3, "third"), &["done {}".to_owned()]].concat();
+    assert_eq!(said(&rest), later);
+
+    // Whoever lost its connection in the first attempt misses nothing of any.
+    let from = Position::parse("2").unwrap();
+    let again = world.follow_from(0, None, from).await.rest().await;
+    let first = of(1, "first").map(|w| {
+        w.replace(r#""offset":0"#, r#""offset":2"#)
+            .replace("log first", "log rst")
+    });
+    assert_eq!(said(&again), [&first[..], &later].concat());
+}
+
+#[test]
+fn ids_of_one_step_are_offsets_and_say_the_attempt_when_it_is_not_the_first() {
+    for (attempt, offset, id) in [(1, 0, "0"), (1, 77, "77"), (2, 0, "2.0"), (9, 77, "9.77")] {
+        let position = Position { attempt, offset };
+        assert_eq!((position.id(), Position::parse(id)), (id.to_owned(), Some(position)));
+    }
+    for strange in ["", ".", "1.", ".1", "0.1", "-1", "1.2.3", "x", "99999999999999999999"] {
+        assert_eq!(Position::parse(strange), None, "{strange}");
+    }
 }
 
 #[tokio::test]

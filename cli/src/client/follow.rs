@@ -55,12 +55,6 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Sets a parameter for the next connection.
-    pub(super) fn set(&mut self, name: &'static str, value: String) {
-        self.query.retain(|(n, _)| *n != name);
-        self.query.push((name, value));
-    }
-
     /// The next event, however often the connection is lost meanwhile.
     pub(super) async fn next(&mut self) -> Result<Event, Failure> {
         loop {

@@ -128,25 +128,28 @@ async fn print_events(api: &Api, path: &[&str], query: Vec<Parameter>, output: &
         };
         let line = json!({ "event": event.event, "id": event.id, "data": data });
         output.line(&line.to_string())?;
-        if let LogEvent::Begins(begins) = &understood
-            && path.contains(&"steps")
-        {
-            events.set("attempt", begins.attempt.to_string());
-        }
         if matches!(understood, LogEvent::Done) {
             return Ok(());
         }
     }
 }
 
-/// One step's log, byte by byte, until its end.
+/// One step's log, byte by byte, attempt after attempt, until its end.
 async fn follow_one(api: &Api, path: &[&str], mut query: Vec<Parameter>, output: &mut Output) -> Result<(), Failure> {
     query.push(("follow", "true".to_owned()));
     let mut events = Follow::new(api, path, query, output.talk);
+    let mut attempt = None;
     loop {
         match LogEvent::read(&events.next().await?)? {
-            // After a lost connection the offsets that were read are this attempt's.
-            LogEvent::Begins(begins) => events.set("attempt", begins.attempt.to_string()),
+            LogEvent::Begins(begins) => {
+                if attempt
+                    .replace(begins.attempt)
+                    .is_some_and(|before| before != begins.attempt)
+                {
+                    let StepBegins { step, attempt } = begins;
+                    output.talk.say(&format!("-- {step} is tried again: attempt {attempt}"));
+                }
+            }
             LogEvent::Bytes(bytes) => output.bytes(&bytes)?,
             LogEvent::Ends(ends) => say_if_lost(&ends, output.talk),
             LogEvent::Done => return Ok(()),

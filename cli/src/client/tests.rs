@@ -427,14 +427,25 @@ async fn the_log_of_a_step_goes_out_byte_by_byte() {
     let path = format!("/api/v1/runs/{RUN}/steps/unit/logs?follow=true");
     assert_eq!(
         fake.asked(),
-        [
-            format!("{path} from None"),
-            format!("{path}&attempt=2 from Some(\"A\")")
-        ]
+        [format!("{path} from None"), format!("{path} from Some(\"A\")")]
     );
     let fake = Fake::with(&["failed"], &["raw \x1b[31mred\x1b[0m\r\n"]);
     let ran = fake.run(&["logs", RUN, "unit", "--attempt", "1"]).await;
     assert_eq!((ran.code, ran.text()), (0, "raw \x1b[31mred\x1b[0m\r\n"));
+}
+
+const RETRIED: &str = "event: step\ndata: {\"step\":\"unit\",\"attempt\":1,\"offset\":0}\n\n\
+    event: log\nid: 4\ndata: one\ndata: \n\n\
+    event: end\nid: 2.0\ndata: {\"step\":\"unit\",\"attempt\":1,\"total\":4,\"complete\":true}\n\n\
+    event: step\ndata: {\"step\":\"unit\",\"attempt\":2,\"offset\":0}\n\n\
+    event: log\nid: 2.4\ndata: two\ndata: \n\n\
+    event: end\ndata: {\"step\":\"unit\",\"attempt\":2,\"total\":4,\"complete\":true}\n\nevent: done\ndata: {}\n\n";
+
+#[tokio::test]
+async fn the_log_of_a_step_goes_on_with_its_next_attempt_and_says_so() {
+    let fake = Fake::with(&["success"], &[RETRIED]);
+    let ran = fake.run(&["logs", RUN, "unit", "--follow"]).await;
+    assert_eq!((ran.code, ran.out.as_slice()), (0, b"one\ntwo\n".as_slice()), "{ran:?}");
 }
 
 /// A step that prints nothing for long while the server is restarted again and again.
