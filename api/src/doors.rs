@@ -1,21 +1,24 @@
 //! The way into the port: plain text as it comes, or a TLS handshake within its limits.
 //!
-//! Not here: what is spoken inside, and whether whoever came in may do anything.
+//! Whoever connects and says nothing, or half of a handshake, holds one of a bounded number of places.
+//! When all are taken the one who has been there longest gives way: a real handshake is over in
+//! milliseconds, so that thousands who keep silent shut nobody out. Not here: what is spoken inside, and whether whoever came in may do anything.
 
 use pki::{Peer, ServerTls};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
-/// How long a handshake may take, waiting for its turn included.
+/// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most handshakes at once: each costs about a millisecond of a core, and a thousand nodes may come
-/// back at the same moment.
-const HANDSHAKES_MAX: usize = 1_024;
+/// Most who have not come in yet: each costs about a millisecond of a core and some kilobytes, and
+/// more nodes than a large cluster has may come back at the same moment.
+const ENTERING_MAX: usize = 2_048;
 
 /// The first byte of every TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -39,14 +42,64 @@ pub(crate) enum Entered {
 #[derive(Clone)]
 pub(crate) struct Doors {
     tls: Option<Arc<ServerTls>>,
-    room: Arc<Semaphore>,
+    hall: Arc<Hall>,
+}
+
+/// Those who have not come in yet, in the order of their coming.
+#[derive(Debug, Default)]
+struct Hall {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    there: BTreeMap<u64, CancellationToken>,
+}
+
+/// A place in the hall; leaving it is dropping it.
+struct Place<'a> {
+    hall: &'a Hall,
+    number: u64,
+    /// Cancelled when it has to be given up.
+    taken: CancellationToken,
+}
+
+impl Hall {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more; the oldest is given up when there is none.
+    fn place(&self) -> Place<'_> {
+        let mut waiting = self.waiting();
+        if waiting.there.len() >= ENTERING_MAX
+            && let Some((_, oldest)) = waiting.there.pop_first()
+        {
+            oldest.cancel();
+        }
+        waiting.next += 1;
+        let (number, taken) = (waiting.next, CancellationToken::new());
+        waiting.there.insert(number, taken.clone());
+        Place {
+            hall: self,
+            number,
+            taken,
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.hall.waiting().there.remove(&self.number);
+    }
 }
 
 impl Doors {
     pub(crate) fn new(tls: Option<Arc<ServerTls>>) -> Self {
         Self {
             tls,
-            room: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            hall: Arc::default(),
         }
     }
 
@@ -55,16 +108,22 @@ impl Doors {
         let Some(tls) = &self.tls else {
             return Some(Entered::Plain(stream));
         };
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.shake_hands(tls, stream)).await {
-            Ok(entered) => entered,
-            Err(_) => {
-                tracing::debug!("handshake took too long");
+        let place = self.hall.place();
+        tokio::select! {
+            entered = tokio::time::timeout(HANDSHAKE_TIMEOUT, Self::shake_hands(tls, stream)) => {
+                if entered.is_err() {
+                    tracing::debug!("handshake took too long");
+                }
+                entered.ok().flatten()
+            }
+            () = place.taken.cancelled() => {
+                tracing::debug!("handshake gave way to a newer one");
                 None
             }
         }
     }
 
-    async fn shake_hands(&self, tls: &ServerTls, mut stream: TcpStream) -> Option<Entered> {
+    async fn shake_hands(tls: &ServerTls, mut stream: TcpStream) -> Option<Entered> {
         let mut first = [0];
         if stream.peek(&mut first).await.ok()? == 0 {
             return None;
@@ -73,7 +132,6 @@ impl Doors {
             speak_tls(&mut stream).await;
             return None;
         }
-        let _turn = self.room.acquire().await.ok()?;
         match tls.accept(stream).await {
             Ok((stream, peer)) => Some(Entered::Tls(Box::new(stream), peer)),
             Err(error) => {
@@ -100,6 +158,21 @@ async fn speak_tls(stream: &mut TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oldest_gives_way_when_all_places_are_taken() {
+        let hall = Hall::default();
+        let mut places: Vec<Place<'_>> = (0..ENTERING_MAX).map(|_| hall.place()).collect();
+        drop(places.remove(0));
+        let last = hall.place();
+        assert!(places.iter().all(|p| !p.taken.is_cancelled()), "there was one");
+        let one_more = hall.place();
+        let given_up = places.iter().filter(|p| p.taken.is_cancelled()).count();
+        assert_eq!((given_up, places[0].taken.is_cancelled()), (1, true));
+        assert!(!last.taken.is_cancelled() && !one_more.taken.is_cancelled());
+        drop((places, last, one_more));
+        assert!(hall.waiting().there.is_empty());
+    }
 
     #[test]
     fn the_length_of_the_answer_is_right() {
