@@ -20,6 +20,7 @@ pub mod probe;
 pub mod problem;
 mod repository;
 pub mod rest;
+pub mod room;
 pub mod server;
 pub mod state;
 pub mod tokens;

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub store_up: IntGauge,
     /// 1 while the live store has been silent for so long that nothing can be written.
     pub quorum_lost: IntGauge,
+    /// When certificates end, seconds of the Unix epoch, by whose: `server`, `authority`.
+    pub certificate_expiry: IntGaugeVec,
     /// Logs that are read from another server at the moment.
     pub proxied_logs: IntGauge,
     /// Bytes of logs that were read from other servers.
@@ -76,6 +78,9 @@ impl Metrics {
         let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help));
         let counters = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
@@ -113,14 +118,13 @@ impl Metrics {
                 &TRIGGER_BUCKETS,
             ),
             nodes_connected: gauge("buildflow_nodes_connected", "Nodes whose stream a server holds."),
-            leader: register(
-                &registry,
-                IntGaugeVec::new(Opts::new("buildflow_leader", "1 while this server leads."), &["server"]),
-            ),
+            leader: gauges("buildflow_leader", "1 while this server leads.", &["server"]),
             store_up: gauge("buildflow_store_up", "1 while the live store answers."),
-            quorum_lost: gauge(
-                "buildflow_store_quorum_lost",
-                "1 while the live store has been silent for too long.",
+            quorum_lost: gauge("buildflow_store_quorum_lost", "1 while it is silent for too long."),
+            certificate_expiry: gauges(
+                "buildflow_certificate_expiry_timestamp_seconds",
+                "When this server's certificate ends, and the first of the authorities that it believes.",
+                &["of"],
             ),
             proxied_logs: gauge(
                 "buildflow_log_proxied",

@@ -272,6 +272,13 @@ impl From<StoreError> for Problem {
                 tracing::warn!(%error, "store not available for a request");
                 Self::unavailable("the store is not available at the moment; nothing is lost, try again")
             }
+            StoreError::Full(_) => {
+                tracing::error!(%error, "store has no room for a request");
+                Self::unavailable(
+                    "the store has no room left and takes no writes; what runs goes on and nothing is lost; \
+                     tell the operator, `/readyz` says more, and try again",
+                )
+            }
             StoreError::Illegal(_) | StoreError::NoLease(_) | StoreError::Failed(_) => {
                 tracing::error!(%error, "store failed a request");
                 Self::internal()

@@ -97,6 +97,7 @@ impl Api {
         loops.spawn(work(server.clone()));
         loops.spawn(keep(server.clone()));
         loops.spawn(probe(server.clone()));
+        loops.spawn(watch_room(server.clone()));
         let fleet = start_fleet(&server);
         let port = Port {
             rest: rest::router(&server),
@@ -155,6 +156,11 @@ async fn follow(server: Shared) -> &'static str {
 async fn probe(server: Shared) -> &'static str {
     server.probe.run(server.store(), &server.deps.shutdown).await;
     "probe"
+}
+
+async fn watch_room(server: Shared) -> &'static str {
+    server.room.run(server.store(), &server.deps.shutdown).await;
+    "room"
 }
 
 async fn work(server: Shared) -> &'static str {

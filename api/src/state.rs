@@ -11,6 +11,7 @@ use crate::limit::STREAMS_MAX;
 use crate::logs::{Feeds, Limits, LogHub, LogMetrics, Relays};
 use crate::metrics::Metrics;
 use crate::probe::Probe;
+use crate::room::RoomWatch;
 use crate::view::View;
 use std::sync::Arc;
 use store::{BlobStore, History, Revision, Store};
@@ -81,6 +82,8 @@ pub struct Server {
     pub leases: Leases,
     /// Whether the live store answers.
     pub probe: Probe,
+    /// How much room the live store has.
+    pub room: RoomWatch,
     /// One permit for each open event or log stream.
     pub streams: Arc<Semaphore>,
 }
@@ -97,6 +100,7 @@ impl Server {
     pub fn new(config: ApiConfig, deps: Deps) -> Shared {
         let metrics = Metrics::new();
         let log_metrics = LogMetrics::new(metrics.registry()).expect("every name is registered once");
+        let room = RoomWatch::new(metrics.registry()).expect("every name is registered once");
         let view = View::new(metrics.clone());
         Arc::new(Self {
             archives: Archives::new(view.clone(), deps.history.clone(), deps.blobs.clone()),
@@ -108,6 +112,7 @@ impl Server {
             metrics,
             leases: Leases::default(),
             probe: Probe::new(),
+            room,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             config,
             deps,

@@ -6,7 +6,7 @@ use crate::logging::LogFormat;
 use crate::{agent, folder, limits, logging, ports, server, signals};
 use clap::Args;
 use node_agent_shell::AgentConfig;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -58,9 +58,14 @@ pub(crate) async fn run(arguments: DevArguments) -> Result<(), Failure> {
         .collect::<Result<Vec<_>, _>>()?;
 
     let listener = ports::bind(arguments.listen, "--listen").await?;
-    let address = listener.local_addr().map_err(|e| Failure::Internal(e.to_string()))?;
+    let mut address = listener.local_addr().map_err(|e| Failure::Internal(e.to_string()))?;
     let server_data = folder::prepare(&data.join("server"))?;
+    if address.ip().is_unspecified() {
+        // To listen at; on this machine itself it is reached by the loopback.
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
     let mut file = ServerFile::alone(server_data.clone(), address, "dev");
+    file.advertise = Some(format!("http://{address}"));
     file.node_lease = NODE_LEASE;
     file.file_repositories = true;
     file.log = arguments.log_format;

@@ -12,6 +12,7 @@ pub mod history;
 pub mod legal;
 pub mod live;
 pub mod memory;
+pub mod room;
 pub mod signed;
 pub mod sqlite;
 pub mod whole;
@@ -22,3 +23,4 @@ pub use history::{History, HistoryError, SqliteHistory};
 pub use live::{
     Change, Commit, Entry, Expect, Guard, LeaseId, Page, Revision, Store, StoreError, Txn, Watch, WatchEvent, Write,
 };
+pub use room::Room;

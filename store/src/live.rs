@@ -4,6 +4,7 @@
 //! a single order of revisions over all keys; a transaction is applied whole or not at all; a watch
 //! delivers every change after a revision, in order, at least once.
 
+use crate::room::Room;
 use async_trait::async_trait;
 use model::{Record, RecordError};
 use tokio::sync::mpsc;
@@ -255,6 +256,11 @@ pub enum StoreError {
     /// The engine cannot be reached or has no quorum; whether a write was applied is unknown.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// The engine has no room left and takes no writes until somebody has made some, as the text says;
+    /// reads, renewals of leases and removals work. The write that reached the limit may have been
+    /// applied, as the next read shows; nothing is applied later.
+    #[error("the store is full: {0}")]
+    Full(String),
     /// The engine failed: a full disk, a damaged file. A write that failed so is not seen by any
     /// reader of this process, but may be there after a crash and a restart.
     #[error("the store failed: {0}")]
@@ -340,6 +346,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends a lease now; its keys vanish. No error if it is not there.
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
+
+    /// How much room there is. May cost a connection to each member of the engine.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when no member says anything of itself.
+    async fn room(&self) -> Result<Room, StoreError> {
+        Ok(Room::default())
+    }
 }
 
 /// Every entry of a prefix and the revision to watch from, read page by page.

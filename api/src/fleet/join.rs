@@ -237,20 +237,123 @@ pub(super) async fn renew(
     membership: &Membership,
     peer: &Peer,
     request: RenewCertificateRequest,
-) -> Result<RenewCertificateReply, Status> {
+) -> Result<(NodeId, RenewCertificateReply), Status> {
     let admitted = member(store, peer).await?;
     let node = admitted.node.ok_or_else(|| Status::unauthenticated("no node"))?;
     let certificate_pem = membership.certify(&request.csr_pem, &node)?;
     tracing::info!(node_id = %node, "certificate renewed");
-    Ok(RenewCertificateReply {
+    let reply = RenewCertificateReply {
         certificate_pem,
         authority_pem: membership.tls.trust().pem(),
-    })
+    };
+    Ok((node, reply))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::soon;
     use super::*;
+    use async_trait::async_trait;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use store::memory::MemoryStore;
+    use store::{Entry, Guard, LeaseId, Page, Revision, Watch};
+    use tokio::sync::Barrier;
+
+    /// A store whose first readers all see the same, before any of them writes.
+    struct Together {
+        inner: MemoryStore,
+        readers: AtomicUsize,
+        barrier: Barrier,
+    }
+
+    impl Together {
+        fn of(count: usize) -> Self {
+            Self {
+                inner: MemoryStore::new(),
+                readers: AtomicUsize::new(count),
+                barrier: Barrier::new(count),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Store for Together {
+        async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+            let found = self.inner.get(key).await;
+            let count = |left: usize| left.checked_sub(1);
+            if self
+                .readers
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, count)
+                .is_ok()
+            {
+                self.barrier.wait().await;
+            }
+            found
+        }
+        async fn range(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
+            self.inner.range(prefix, after, limit).await
+        }
+        async fn commit(&self, txn: Txn) -> Result<Commit, StoreError> {
+            self.inner.commit(txn).await
+        }
+        async fn commit_batch(&self, outer: Vec<Guard>, txns: Vec<Txn>) -> Result<Vec<Commit>, StoreError> {
+            self.inner.commit_batch(outer, txns).await
+        }
+        async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
+            self.inner.watch(prefix, after).await
+        }
+        async fn compact(&self, before: Revision) -> Result<(), StoreError> {
+            self.inner.compact(before).await
+        }
+        async fn lease_grant(&self, ttl_ms: u64) -> Result<LeaseId, StoreError> {
+            self.inner.lease_grant(ttl_ms).await
+        }
+        async fn lease_keep_alive(&self, lease: LeaseId) -> Result<u64, StoreError> {
+            self.inner.lease_keep_alive(lease).await
+        }
+        async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+            self.inner.lease_revoke(lease).await
+        }
+    }
+
+    #[tokio::test]
+    async fn of_machines_that_race_for_the_last_use_of_a_token_one_joins() {
+        const MACHINES: usize = 6;
+        let cluster = pki::ClusterId::random().unwrap();
+        let (authority, _) = Authority::create(&cluster, pki::now_s(), pki::SERVER_LIFE).unwrap();
+        let hosts = ["127.0.0.1".parse().unwrap()];
+        let identity = authority.certify_server("s1", &hosts, pki::now_s(), pki::SERVER_LIFE);
+        let tls = ServerTls::new(identity.unwrap(), authority.trust().unwrap()).unwrap();
+        let membership = Membership::new(Arc::new(tls), Some(authority), pki::NODE_LIFE, Vec::new());
+        let text = JoinTokenText::random(membership.tls().pin()).unwrap();
+        let store = Together::of(MACHINES);
+        let record = token(u64::MAX, Some(1));
+        let made = Txn::new().put(key::join_token(&text.hash()), &record);
+        store.commit(made).await.unwrap();
+        let ask = |n: usize| {
+            let request = JoinRequest {
+                token: text.reveal(),
+                name: format!("host-{n}"),
+                csr_pem: pki::new_request("node").unwrap().csr_pem,
+            };
+            join(&store, &membership, request)
+        };
+        let racing = futures::future::join_all((0..MACHINES).map(ask));
+        let (joined, refused): (Vec<_>, Vec<_>) = soon("all are answered", racing)
+            .await
+            .into_iter()
+            .partition(Result::is_ok);
+        assert_eq!((joined.len(), refused.len()), (1, MACHINES - 1));
+        for status in refused.into_iter().filter_map(Result::err) {
+            assert!(status.message().contains("used up"), "{status:?}");
+        }
+        let members = store.range(key::MEMBERS, None, 10).await.unwrap().entries;
+        assert_eq!(members.len(), 1, "and one is a member");
+        assert_eq!(
+            members[0].decode::<Member>().unwrap().node.as_str(),
+            joined[0].as_ref().unwrap().node_id
+        );
+    }
 
     fn token(expires_ms: u64, uses_left: Option<u32>) -> JoinToken {
         JoinToken {

@@ -18,6 +18,7 @@ pub struct FleetMetrics {
     pub(super) filing_txns: IntCounter,
     pub(super) filing_read: IntCounter,
     pub(super) moves: IntCounter,
+    pub(super) certificate_expiry: IntGauge,
 }
 
 impl FleetMetrics {
@@ -61,7 +62,13 @@ impl FleetMetrics {
                 "buildflow_fleet_session_moves_total",
                 "Nodes that came from another server.",
             )?,
+            certificate_expiry: IntGauge::new(
+                "buildflow_fleet_certificate_expiry_timestamp_seconds",
+                "When the first of the certificates ends with which nodes are connected here; a node that has renewed \
+                 its own shows it at its next stream. 0: none.",
+            )?,
         };
+        registry.register(Box::new(made.certificate_expiry.clone()))?;
         registry.register(Box::new(made.sessions.clone()))?;
         registry.register(Box::new(made.ended.clone()))?;
         registry.register(Box::new(made.renewals.clone()))?;

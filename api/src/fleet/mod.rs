@@ -211,8 +211,21 @@ impl FleetService for Fleet {
     ) -> Result<Response<RenewCertificateReply>, Status> {
         let membership = self.membership()?;
         let peer = peer_of(&request);
-        let reply = join::renew(self.inner.store.as_ref(), membership, &peer, request.into_inner()).await?;
+        let (node, reply) = join::renew(self.inner.store.as_ref(), membership, &peer, request.into_inner()).await?;
+        if let Ok(certificate) = pki::Certificate::from_pem(&reply.certificate_pem) {
+            self.inner.seats.renewed(&node, certificate.not_after_s);
+            self.inner.tell_certificates();
+        }
         Ok(Response::new(reply))
+    }
+}
+
+impl Inner {
+    /// Brings up to date when the first certificate of a connected node ends.
+    fn tell_certificates(&self) {
+        let first = self.seats.first_end_s().unwrap_or_default();
+        let first = i64::try_from(first).unwrap_or(i64::MAX);
+        self.metrics.certificate_expiry.set(first);
     }
 }
 
@@ -237,6 +250,7 @@ fn authorization_of<T>(request: &Request<T>) -> Option<&str> {
 
 async fn finish(inner: &Inner, caller: &Caller, enrolled: Option<Enrolled>, end: &End) {
     inner.metrics.ended.with_label_values(&[end.word()]).inc();
+    inner.tell_certificates();
     let node = enrolled.as_ref().map_or("", |e| e.node().as_str());
     tracing::info!(node_id = node, token = caller.name, reason = end.word(), detail = %end, "session ended");
     if let Some(enrolled) = enrolled {

@@ -150,7 +150,10 @@ async fn open(
         () = stopping.cancelled() => return Err(End::Stopping),
     };
     let enrolled = kept.as_ref().ok_or(End::Contended)?;
-    let seat = fleet.seats.take(&registration.node, enrolled.epoch(), revision)?;
+    let seat = fleet
+        .seats
+        .take(&registration.node, enrolled.epoch(), revision, admitted.until_s)?;
+    fleet.tell_certificates();
     tracing::info!(node_id = %registration.node, node_epoch = enrolled.epoch(), "node registered");
     let _counted = Counted::new(fleet);
     let (to_open, opens) = mpsc::unbounded_channel();

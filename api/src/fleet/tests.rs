@@ -391,8 +391,12 @@ async fn a_node_that_falls_silent_is_given_up_with_its_lease() {
     let port = Port::open("s1", store.clone(), blobs, Duration::from_secs(1)).await;
     let (agent, ..) = Agent::register(&port, &[]).await;
     let revision = store.get("session/n1").await.unwrap().unwrap().mod_revision;
+    // The silence is noticed here, or the lease's end in the store, whichever comes first.
     let status = agent.end().await;
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(
+        matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable),
+        "{status:?}"
+    );
     removed(store.as_ref(), "session/n1", revision).await;
     assert!(store.get("node/n1").await.unwrap().is_some(), "the node's record stays");
 }

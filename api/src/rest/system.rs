@@ -56,6 +56,7 @@ pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Re
     if store && leader.is_none() {
         problems.push("nobody leads: accepted runs wait until a scheduler does".to_owned());
     }
+    problems.extend(server.room.complaint());
     let blobs = matches!(blobs, Ok(Ok(_)));
     if !blobs {
         problems.push("blobs cannot be read: builds go on, logs wait on their nodes, archiving waits".to_owned());
@@ -97,6 +98,16 @@ pub(super) async fn metrics(State(server): State<Shared>) -> impl IntoResponse {
     metrics.leader.with_label_values(&[name]).set(i64::from(leads));
     metrics.store_up.set(i64::from(server.probe.silent_for().is_none()));
     metrics.quorum_lost.set(i64::from(server.probe.is_lost()));
+    if let Some(membership) = &server.deps.membership {
+        let end = |of: &str, seconds: u64| {
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            metrics.certificate_expiry.with_label_values(&[of]).set(seconds);
+        };
+        let tls = membership.tls();
+        end("server", tls.certificate().not_after_s);
+        let first = tls.trust().authorities().map(|authority| authority.not_after_s).min();
+        end("authority", first.unwrap_or_default());
+    }
     (kind, metrics.text())
 }
 

@@ -56,10 +56,8 @@ pub(crate) async fn start(members: usize) -> Result<Etcd, BenchError> {
 /// A store below `prefix`.
 pub(crate) async fn connect(etcd: &Etcd, prefix: &str) -> Result<EtcdStore, BenchError> {
     let config = EtcdConfig {
-        endpoints: etcd.endpoints(),
         prefix: prefix.to_owned(),
-        tls: None,
-        user: None,
+        ..EtcdConfig::plain(etcd.endpoints())
     };
     EtcdStore::connect(config).await.map_err(|e| stopped("etcd", &e))
 }

@@ -101,10 +101,8 @@ async fn assemble(
 ) -> Result<(Api, scheduler_shell::SchedulerHandle), BenchError> {
     let store: Arc<dyn Store> = Arc::new(
         EtcdStore::connect(EtcdConfig {
-            endpoints: arguments.etcd.clone(),
             prefix: super::etcd::PREFIX.to_owned(),
-            tls: None,
-            user: None,
+            ..EtcdConfig::plain(arguments.etcd.clone())
         })
         .await
         .map_err(|e| stopped("store", &e))?,

@@ -22,7 +22,8 @@ pub(crate) struct ServerFile {
     /// The address that people are shown; default: `advertise`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) url: Option<String>,
-    /// The address under which agents and other servers reach this one; default: `listen`.
+    /// The address under which agents and other servers reach this one; default: `listen`, unless that
+    /// is every address of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) advertise: Option<String>,
     /// The addresses of all servers of the cluster: what nodes that join are told.
@@ -93,6 +94,9 @@ pub(crate) struct EtcdFile {
     pub(crate) user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) password_file: Option<PathBuf>,
+    /// What etcd was given as `--quota-backend-bytes`: from three quarters of it on a server warns.
+    #[serde(default = "default_quota")]
+    pub(crate) quota_backend_bytes: u64,
 }
 
 /// Where blobs are kept.
@@ -136,6 +140,9 @@ pub(crate) struct S3File {
     /// `endpoint/bucket/key`; most stores that are not AWS want it.
     #[serde(default)]
     pub(crate) path_style: bool,
+    /// The authority of the endpoint's certificate (PEM), instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<PathBuf>,
     /// Default: `AWS_ACCESS_KEY_ID`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) access_key_file: Option<PathBuf>,
@@ -212,6 +219,10 @@ fn default_server_name() -> String {
 
 fn default_prefix() -> String {
     "buildflow/".to_owned()
+}
+
+const fn default_quota() -> u64 {
+    store_etcd::DEFAULT_QUOTA_BYTES
 }
 
 fn default_region() -> String {
@@ -328,6 +339,27 @@ impl ServerFile {
         Ok(())
     }
 
+    /// An address that stands for all of a machine's is one to listen at, and none to connect to.
+    fn check_reach(&self) -> Result<(), String> {
+        if self.listen.ip().is_unspecified() && self.advertise.is_none() {
+            let scheme = if self.tls.is_some() { "https" } else { "http" };
+            return Err(format!(
+                "advertise: `listen` is {}, which nobody can connect to; say where agents and other servers reach this \
+                 server, e.g. advertise: {scheme}://10.0.0.1:{}",
+                self.listen,
+                self.listen.port()
+            ));
+        }
+        let all = self.servers.iter().map(|url| ("servers", url));
+        for (key, url) in all.chain(self.advertise.iter().map(|url| ("advertise", url))) {
+            let host = url.split("//").nth(1).unwrap_or_default();
+            if host.starts_with("0.0.0.0") || host.starts_with("[::]") {
+                return Err(format!("{key}: {url:?} is no address that anybody can connect to"));
+            }
+        }
+        Ok(())
+    }
+
     fn check_tls(&self) -> Result<(), String> {
         let all = self.servers.iter().map(|url| ("servers", url));
         for (key, url) in all.chain(self.advertise.iter().map(|url| ("advertise", url))) {
@@ -352,6 +384,7 @@ impl Checked for ServerFile {
         self.url.as_ref().map_or(Ok(()), |url| check_url("url", url))?;
         self.check_times()?;
         self.check_tls()?;
+        self.check_reach()?;
         if let StoreFile::Etcd(etcd) = &self.store {
             etcd.check()?;
         }
@@ -378,7 +411,10 @@ impl Checked for ServerFile {
         }
         match &mut self.blobs {
             BlobsFile::Folder(folder) => all.extend(&mut folder.path),
-            BlobsFile::S3(s3) => all.extend([&mut s3.access_key_file, &mut s3.secret_key_file].into_iter().flatten()),
+            BlobsFile::S3(s3) => {
+                let own = [&mut s3.access_key_file, &mut s3.secret_key_file, &mut s3.ca];
+                all.extend(own.into_iter().flatten());
+            }
         }
         if let HistoryFile::Postgres(postgres) = &mut self.history {
             all.extend([&mut postgres.url_file, &mut postgres.ca].into_iter().flatten());
@@ -402,6 +438,7 @@ impl Checked for ServerFile {
         if let BlobsFile::S3(s3) = &self.blobs {
             named.extend(s3.access_key_file.iter().map(|p| ("blobs.s3.access_key_file", p)));
             named.extend(s3.secret_key_file.iter().map(|p| ("blobs.s3.secret_key_file", p)));
+            named.extend(s3.ca.iter().map(|p| ("blobs.s3.ca", p)));
         }
         if let HistoryFile::Postgres(postgres) = &self.history {
             named.extend(postgres.url_file.iter().map(|p| ("history.postgres.url_file", p)));
@@ -451,6 +488,9 @@ pub(crate) struct Certificates {
 
 impl EtcdFile {
     fn check(&self) -> Result<(), String> {
+        if self.quota_backend_bytes == 0 {
+            return Err("store.etcd.quota_backend_bytes: is 0; etcd's own default is 2147483648".to_owned());
+        }
         if self.endpoints.is_empty() {
             return Err("store.etcd.endpoints: name at least one, e.g. http://10.0.0.11:2379".to_owned());
         }
@@ -481,6 +521,10 @@ impl S3File {
         }
         if self.access_key_file.is_some() != self.secret_key_file.is_some() {
             return Err("blobs.s3: `access_key_file` and `secret_key_file` go together".to_owned());
+        }
+        let plain = self.endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
+        if plain && self.ca.is_some() {
+            return Err("blobs.s3: `ca` goes with an endpoint that begins with https://".to_owned());
         }
         Ok(())
     }

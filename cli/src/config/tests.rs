@@ -80,8 +80,12 @@ fn a_refusal_names_key_and_line() {
         ),
         (with(&[ETCD, TWO, S3]), "history: embedded is for one server"),
     ];
+    expect_refused(&cases);
+}
+
+fn expect_refused(cases: &[(String, &str)]) {
     for (text, expected) in cases {
-        let failure = read_text::<ServerFile>(&text).expect_err(&text);
+        let failure = read_text::<ServerFile>(text).expect_err(text);
         assert_eq!(failure.exit_code(), 2);
         assert!(failure.to_string().contains(expected), "{text:?}: {failure}");
         assert!(!failure.to_string().contains("hunter2"), "{failure}");
@@ -89,9 +93,41 @@ fn a_refusal_names_key_and_line() {
 }
 
 #[test]
+fn what_nobody_could_reach_is_refused() {
+    let with = |parts: &[&str]| parts.concat();
+    expect_refused(&[
+        (
+            with(&["data: /x\nblobs: { s3: { bucket: x, endpoint: 'http://m:1', ca: /c } }\n"]),
+            "blobs.s3: `ca` goes with an endpoint that begins with https://",
+        ),
+        (
+            with(&["data: /x\nstore: { etcd: { endpoints: ['http://e:1'], quota_backend_bytes: 0 } }\n"]),
+            "store.etcd.quota_backend_bytes: is 0",
+        ),
+        (
+            with(&["data: /x\nlisten: 0.0.0.0:7420\n"]),
+            "advertise: `listen` is 0.0.0.0:7420, which nobody can connect to",
+        ),
+        (
+            with(&["data: /x\nlisten: '[::]:7420'\n"]),
+            "e.g. advertise: http://10.0.0.1:7420",
+        ),
+        (
+            with(&["data: /x\nadvertise: http://0.0.0.0:7420\n"]),
+            "advertise: \"http://0.0.0.0:7420\" is no address",
+        ),
+        (
+            with(&["data: /x\nservers: ['http://[::]:1']\n"]),
+            "servers: \"http://[::]:1\" is no address",
+        ),
+    ]);
+}
+
+#[test]
 fn what_several_servers_can_share_is_taken() {
     let postgres = "history: { postgres: { url: 'postgres://u@h/d' } }\n";
     for text in [
+        "data: /x\nlisten: 0.0.0.0:7420\nadvertise: http://a:7420\n".to_owned(),
         format!("{ETCD}{S3}"),
         format!("{ETCD}{S3}{TWO}{postgres}"),
         format!("{ETCD}{TWO}{postgres}blobs: {{ folder: {{ path: /nfs/blobs, shared: true }} }}\n"),

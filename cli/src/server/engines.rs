@@ -150,6 +150,7 @@ pub(crate) fn etcd_config(file: &EtcdFile) -> Result<EtcdConfig, Failure> {
         prefix: file.prefix.clone(),
         tls,
         user: file.user.clone().zip(password),
+        quota_bytes: file.quota_backend_bytes,
     })
 }
 
@@ -174,6 +175,7 @@ async fn open_blobs(file: &BlobsFile, data: &Path, public_url: &str) -> Result<A
 /// What the section says, with the files that it names read.
 pub(crate) fn s3_config(file: &S3File) -> Result<S3Config, Failure> {
     let secret = |path: &Option<std::path::PathBuf>| path.as_deref().map(read_secret).transpose();
+    let ca = file.ca.as_ref().map(|path| pki::read_text(path));
     Ok(S3Config {
         endpoint: file.endpoint.clone(),
         region: file.region.clone(),
@@ -182,6 +184,7 @@ pub(crate) fn s3_config(file: &S3File) -> Result<S3Config, Failure> {
         access_key: secret(&file.access_key_file)?.unwrap_or_default(),
         secret_key: secret(&file.secret_key_file)?.unwrap_or_default(),
         path_style: file.path_style,
+        ca_pem: ca.transpose().map_err(|e| Failure::Usage(e.to_string()))?,
     })
 }
 

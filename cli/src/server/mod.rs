@@ -231,8 +231,9 @@ async fn prepare(
     .await
 }
 
+/// A store without room is waited for: its operator makes some while this server stands.
 fn of_store(error: StoreError) -> NotYet {
-    if error.retry() {
+    if error.retry() || matches!(error, StoreError::Full(_)) {
         NotYet::Unreachable(error.to_string())
     } else {
         NotYet::Wrong(Failure::Internal(format!("the live store: {error}")))

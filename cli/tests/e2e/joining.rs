@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a node's certificate goes in these tests.
 const NODE_CERTIFICATE: &str = "30s";
 
-fn buildflow() -> Command {
+pub(crate) fn buildflow() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_buildflow"));
     command.stdin(Stdio::null());
     for name in [
@@ -29,12 +29,12 @@ fn buildflow() -> Command {
     command
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8_lossy(&text).into_owned()
 }
 
-fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = check() {
@@ -91,14 +91,14 @@ impl Drop for Process {
 }
 
 /// A cluster of one server, as `admin init` makes it.
-struct Secure {
+pub(crate) struct Secure {
     folder: tempfile::TempDir,
-    port: u16,
-    _server: Process,
+    pub(crate) port: u16,
+    server: Process,
 }
 
 impl Secure {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("buildflow-join-")
             .tempdir()
@@ -114,11 +114,7 @@ impl Secure {
         let more = format!("node_certificate: {NODE_CERTIFICATE}\nnode_lease: 5s\nnode_grace: 1s\n");
         fs::write(&config, text + &more).expect("written");
         let server = Process::start("server", &config, &folder.path().join("server.txt"));
-        let secure = Self {
-            folder,
-            port,
-            _server: server,
-        };
+        let secure = Self { folder, port, server };
         until("the server is ready", || {
             let listed = secure.client(&["node", "list"]);
             if !listed.status.success() {
@@ -129,8 +125,24 @@ impl Secure {
         secure
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// What the server has in memory.
+    pub(crate) fn server_memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.server.0.id())).expect("it runs");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("told");
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().expect("a number");
+        kib << 10
+    }
+
+    /// Ends the server; its data stay.
+    pub(crate) fn stop_server(&mut self) {
+        self.server.terminate();
+        until("the server has ended", || {
+            self.server.0.try_wait().expect("waited").map(drop)
+        });
     }
 
     fn address(&self) -> String {
@@ -148,7 +160,7 @@ impl Secure {
         command.output().expect("ran")
     }
 
-    fn client(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Output {
         self.client_believing(&self.path("made/authority.pem"), arguments)
     }
 
@@ -194,6 +206,24 @@ impl Secure {
         Certificate::from_pem(&text).expect("a certificate")
     }
 
+    /// The server says of a certificate that it ends then, or later when it was renewed meanwhile.
+    fn expect_expiry(&self, metric: &str, not_after_s: u64) {
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        let text = runtime.block_on(async {
+            let pem = fs::read(self.path("made/authority.pem")).expect("made");
+            let ca = reqwest::Certificate::from_pem_bundle(&pem).expect("a certificate");
+            let http = reqwest::Client::builder().tls_certs_only(ca).build().expect("a client");
+            let answer = http.get(format!("{}/metrics", self.address())).send().await;
+            answer.expect("answered").text().await.expect("text")
+        });
+        let line = text.lines().find_map(|l| l.strip_prefix(metric)).unwrap_or_default();
+        let told: u64 = line.trim().parse().unwrap_or_default();
+        assert!(
+            (not_after_s..not_after_s + 3_600).contains(&told),
+            "{metric}: {line:?}, not {not_after_s}"
+        );
+    }
+
     fn node(&self, name: &str) -> Option<Value> {
         let shown = self.client(&["node", "list", "--output", "json"]);
         let list: Value = serde_json::from_slice(&shown.stdout).ok()?;
@@ -217,7 +247,7 @@ impl Secure {
     }
 }
 
-fn init(dir: &Path, port: u16) {
+pub(crate) fn init(dir: &Path, port: u16) {
     let output = buildflow()
         .args(["admin", "init", "--server", &format!("s1=127.0.0.1:{port}"), "--dir"])
         .arg(dir)
@@ -316,6 +346,16 @@ fn a_node_renews_its_certificate_and_a_removed_one_stays_out() {
     let first = secure.certificate("fresh");
     let agent = secure.agent("fresh");
     secure.wait_connected("fresh");
+    secure.expect_expiry(
+        "buildflow_fleet_certificate_expiry_timestamp_seconds",
+        first.not_after_s,
+    );
+    let authority = Certificate::from_pem(&fs::read_to_string(secure.path("made/authority.pem")).expect("made"));
+    let server = Certificate::from_pem(&fs::read_to_string(secure.path("made/s1/server.pem")).expect("made"));
+    for (of, certificate) in [("authority", authority), ("server", server)] {
+        let metric = format!("buildflow_certificate_expiry_timestamp_seconds{{of=\"{of}\"}}");
+        secure.expect_expiry(&metric, certificate.expect("a certificate").not_after_s);
+    }
     until("the certificate is renewed", || {
         (secure.certificate("fresh").fingerprint != first.fingerprint).then_some(())
     });

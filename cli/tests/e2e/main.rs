@@ -11,6 +11,7 @@ mod leftovers;
 mod main_path;
 mod refusals;
 mod repository;
+mod strangers;
 mod waiting;
 
 /// True when containers can be started here; otherwise says on standard error what is missing.

@@ -39,7 +39,12 @@ pub struct EtcdConfig {
     /// Name and password, if etcd's authentication is enabled. The user needs to read and write
     /// the prefix.
     pub user: Option<(String, String)>,
+    /// What etcd was given as `--quota-backend-bytes`. Only etcd 3.6 and later says it by itself.
+    pub quota_bytes: u64,
 }
+
+/// etcd's quota unless it was given another one, bytes.
+pub const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 
 /// Certificates for etcd, in PEM.
 #[derive(Clone)]
@@ -57,6 +62,7 @@ impl std::fmt::Debug for EtcdConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EtcdConfig")
             .field("endpoints", &self.endpoints)
+            .field("quota_bytes", &self.quota_bytes)
             .field("prefix", &self.prefix)
             .field("tls", &self.tls)
             .field("user", &self.user.as_ref().map(|(name, _)| name))
@@ -94,6 +100,7 @@ impl EtcdConfig {
             prefix: DEFAULT_PREFIX.to_owned(),
             tls: None,
             user: None,
+            quota_bytes: DEFAULT_QUOTA_BYTES,
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     TooLarge,
     /// The user may not ask for this. Nothing was applied.
     Denied,
+    /// Its quota is used up. The write that reached it may have been applied, but nothing will be.
+    Full,
     /// No repetition helps; the text says what does. Nothing was applied.
     Refused,
 }
@@ -51,7 +53,7 @@ const WORDS: &[(&str, Kind, &str)] = &[
     ("decoded message length too large", Kind::TooLarge, ""),
     (
         "database space exceeded",
-        Kind::Refused,
+        Kind::Full,
         "; compact and defragment it, raise its --quota-backend-bytes, then `etcdctl alarm disarm`",
     ),
     (
@@ -115,6 +117,7 @@ impl Fault {
         let text = format!("etcd at {endpoint}: {}", self.text);
         match self.kind {
             Kind::NotTaken | Kind::Unknown => StoreError::Unavailable(text),
+            Kind::Full => StoreError::Full(text),
             Kind::NoLease | Kind::Compacted | Kind::Future | Kind::TooLarge | Kind::Denied | Kind::Refused => {
                 StoreError::Failed(text)
             }
@@ -217,7 +220,7 @@ mod tests {
             (
                 Code::ResourceExhausted,
                 "etcdserver: mvcc: database space exceeded",
-                Kind::Refused,
+                Kind::Full,
             ),
             (Code::NotFound, "etcdserver: requested lease not found", Kind::NoLease),
             (

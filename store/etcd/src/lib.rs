@@ -21,7 +21,7 @@ pub mod process;
 mod request;
 mod status;
 
-pub use config::{DEFAULT_PREFIX, EtcdConfig, EtcdTls};
+pub use config::{DEFAULT_PREFIX, DEFAULT_QUOTA_BYTES, EtcdConfig, EtcdTls};
 pub use status::{EndpointStatus, EtcdStatus, MemberStatus};
 
 use async_trait::async_trait;
@@ -33,7 +33,7 @@ use members::Members;
 use pages::Sizes;
 use std::sync::Arc;
 use store::legal;
-use store::{Commit, Entry, Guard, LeaseId, Page, Revision, Store, StoreError, Txn, Watch};
+use store::{Commit, Entry, Guard, LeaseId, Page, Revision, Room, Store, StoreError, Txn, Watch};
 
 /// The key that is read to see whether a quorum answers; nobody writes it.
 const PROBE_KEY: &str = "probe";
@@ -45,6 +45,8 @@ pub struct EtcdStore {
     sizes: Sizes,
     renewals: Renewals,
     feed: Feed,
+    /// As it was configured.
+    quota_bytes: u64,
 }
 
 impl std::fmt::Debug for EtcdStore {
@@ -76,6 +78,7 @@ impl EtcdStore {
             sizes: Sizes::default(),
             renewals: Renewals::default(),
             feed,
+            quota_bytes: config.quota_bytes,
         })
     }
 
@@ -153,5 +156,10 @@ impl Store for EtcdStore {
 
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         leases::revoke(&self.members, lease).await
+    }
+
+    async fn room(&self) -> Result<Room, StoreError> {
+        let status = self.status().await;
+        status.room(self.quota_bytes).map_err(StoreError::Unavailable)
     }
 }

@@ -225,7 +225,13 @@ impl Members {
             let again = match fault.kind {
                 Kind::NotTaken => true,
                 Kind::Unknown => repeat == Repeat::Always,
-                Kind::NoLease | Kind::Compacted | Kind::Future | Kind::TooLarge | Kind::Denied | Kind::Refused => false,
+                Kind::NoLease
+                | Kind::Compacted
+                | Kind::Future
+                | Kind::TooLarge
+                | Kind::Denied
+                | Kind::Full
+                | Kind::Refused => false,
             };
             tried += 1;
             let round_over = tried % self.members.len() == 0;

@@ -9,6 +9,7 @@ use crate::members::Members;
 use etcd_client::{AlarmAction, AlarmType, Client};
 use futures::future::join_all;
 use std::time::{Duration, Instant};
+use store::Room;
 use tokio::time::timeout;
 
 /// How long one endpoint may take to answer.
@@ -50,6 +51,8 @@ pub struct MemberStatus {
     pub database_bytes: u64,
     /// How much of that is in use, bytes; the rest is free again after `etcdctl defrag`.
     pub used_bytes: u64,
+    /// Its quota, bytes; `None` before etcd 3.6, which does not say it.
+    pub quota_bytes: Option<u64>,
     /// What it reports as wrong.
     pub errors: Vec<String>,
     /// How long it took to answer.
@@ -57,6 +60,9 @@ pub struct MemberStatus {
     /// Why another version would be better, if one would.
     pub advice: Option<&'static str>,
 }
+
+/// The alarm of a member whose quota is used up.
+const NO_SPACE: &str = "NOSPACE";
 
 /// What releases before 3.4.31 and 3.5.13 get wrong and matters here.
 const UPGRADE: &str = "upgrade etcd to 3.4.31, 3.5.13 or newer: before, a member that led and was paused may end \
@@ -68,6 +74,27 @@ impl EtcdStatus {
     pub fn healthy(&self) -> bool {
         let answers = self.endpoints.iter().filter_map(|e| e.answer.as_ref().ok());
         self.alarms.is_empty() && answers.filter(|m| m.sees_leader).count() > 0
+    }
+
+    /// The room of the member with the least of it; `quota_bytes` is taken where a member does not say
+    /// its own.
+    ///
+    /// # Errors
+    /// What the endpoints say, when none of them tells its sizes.
+    pub fn room(&self, quota_bytes: u64) -> Result<Room, String> {
+        let answers = self.endpoints.iter().filter_map(|e| e.answer.as_ref().ok());
+        let fullest = answers.max_by_key(|m| m.database_bytes);
+        let Some(fullest) = fullest else {
+            let why = self.endpoints.iter().filter_map(|e| e.answer.as_ref().err());
+            return Err(why.cloned().collect::<Vec<String>>().join("; "));
+        };
+        let no_space = self.alarms.iter().filter(|alarm| alarm.starts_with(NO_SPACE));
+        Ok(Room {
+            file_bytes: fullest.database_bytes,
+            used_bytes: fullest.used_bytes,
+            quota_bytes: Some(fullest.quota_bytes.unwrap_or(quota_bytes)),
+            refuses: no_space.cloned().collect(),
+        })
     }
 }
 
@@ -125,6 +152,7 @@ async fn member_status(members: &Members, keys: &Keys, member: usize) -> Result<
         sees_leader: said.leader() != 0,
         database_bytes: u64::try_from(said.db_size()).unwrap_or_default(),
         used_bytes: u64::try_from(said.raft_used_db_size()).unwrap_or_default(),
+        quota_bytes: u64::try_from(said.db_size_quota()).ok().filter(|quota| *quota > 0),
         errors: said.errors().to_vec(),
         round_trip,
         advice: advice(said.version()),
@@ -143,6 +171,7 @@ async fn withheld(mut client: Client, keys: &Keys) -> Result<MemberStatus, Fault
         sees_leader: true,
         database_bytes: 0,
         used_bytes: 0,
+        quota_bytes: None,
         errors: Vec::new(),
         round_trip: asked.elapsed(),
         advice: None,
@@ -172,7 +201,7 @@ async fn raised(mut client: Client) -> Option<Vec<String>> {
     // By the numbers of etcd's protocol: the client's accessor does not survive one that it does not know.
     let named = answer.0.alarms.iter().map(|a| {
         let name = match a.alarm {
-            1 => "NOSPACE".to_owned(),
+            1 => NO_SPACE.to_owned(),
             2 => "CORRUPT".to_owned(),
             other => format!("alarm {other}"),
         };

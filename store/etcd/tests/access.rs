@@ -334,10 +334,18 @@ async fn a_full_etcd_says_what_to_do() {
         ..EtcdOptions::default()
     };
     let Some(etcd) = start(options) else { return };
-    let store = EtcdStore::connect(EtcdConfig::plain(etcd.endpoints()))
-        .await
-        .expect("it connects");
+    let config = EtcdConfig {
+        quota_bytes: 4 << 20,
+        ..EtcdConfig::plain(etcd.endpoints())
+    };
+    let store = EtcdStore::connect(config).await.expect("it connects");
     assert!(store.status().await.healthy());
+    let room = store.room().await.expect("it says");
+    assert!(
+        !room.is_tight() && room.quota_bytes == Some(4 << 20) && room.file_bytes > 0,
+        "{room:?}"
+    );
+    let lease = store.lease_grant(60_000).await.expect("there is room");
     let mut answer = Ok(Commit::Applied(store::Revision(0)));
     for n in 0..20 {
         answer = store
@@ -348,7 +356,7 @@ async fn a_full_etcd_says_what_to_do() {
         }
     }
     assert!(
-        matches!(&answer, Err(StoreError::Failed(text)) if text.contains("--quota-backend-bytes")),
+        matches!(&answer, Err(StoreError::Full(text)) if text.contains("--quota-backend-bytes")),
         "{answer:?}"
     );
     let status = store.status().await;
@@ -357,6 +365,16 @@ async fn a_full_etcd_says_what_to_do() {
         "{status:?}"
     );
     assert_eq!(status.members.len(), 1, "{status:?}");
+    let room = store.room().await.expect("it says");
+    assert!(
+        room.is_tight() && room.refuses.len() == 1 && room.percent() >= Some(75),
+        "{room:?}"
+    );
+    assert!(matches!(store.lease_grant(60_000).await, Err(StoreError::Full(_))));
+    assert!(
+        store.lease_keep_alive(lease).await.is_ok(),
+        "what leads and lives goes on"
+    );
     let removed = store.commit(Txn::new().delete_prefix("k/")).await;
     assert!(
         matches!(removed, Ok(Commit::Applied(_))),

@@ -4,12 +4,18 @@
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig,
 };
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::fmt;
 use std::time::Duration;
 use store::{BlobError, BlobName};
@@ -22,6 +28,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// Where keys may come from.
+const KEYS: &str = "set it and `secret_key`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment; \
+                    keys of roles, of profiles and from an instance's metadata are not supported";
+
+/// What names keys that lie elsewhere.
+const ELSEWHERE: [&str; 4] = [
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+];
 
 /// Which bucket, and how it is reached.
 #[derive(Clone)]
@@ -40,6 +58,8 @@ pub struct S3Config {
     pub secret_key: String,
     /// `endpoint/bucket/key` rather than `bucket.endpoint/key`; most stores that are not AWS want it.
     pub path_style: bool,
+    /// The authorities of the endpoint's certificate that are believed instead of the system's, PEM.
+    pub ca_pem: Option<String>,
 }
 
 impl fmt::Debug for S3Config {
@@ -51,6 +71,7 @@ impl fmt::Debug for S3Config {
             .field("prefix", &self.prefix)
             .field("access_key", &self.access_key)
             .field("path_style", &self.path_style)
+            .field("ca_pem", &self.ca_pem.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -117,7 +138,33 @@ impl S3Config {
             }
             builder = builder.endpoint_url(endpoint);
         }
+        if let Some(pem) = &self.ca_pem {
+            builder = builder.http_client(self.http_client(pem)?);
+        }
         Ok(Client::from_conf(builder.build()))
+    }
+
+    /// One that believes these authorities only.
+    fn http_client(&self, pem: &str) -> Result<SharedHttpClient, BlobError> {
+        if self.endpoint.as_ref().is_some_and(|e| !e.starts_with("https://")) {
+            return Err(self.wrong("ca", "goes with an `endpoint` that begins with https://"));
+        }
+        // Looked into before, because the SDK does not survive a file that is none.
+        let unreadable = |why: &dyn fmt::Display| self.wrong("ca", &format!("is no PEM of certificates: {why}"));
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|e| unreadable(&e))?;
+            roots.add(certificate).map_err(|e| unreadable(&e))?;
+        }
+        if roots.is_empty() {
+            return Err(unreadable(&"there is none in it"));
+        }
+        let trust = TrustStore::empty().with_pem_certificate(pem);
+        let context = TlsContext::builder().with_trust_store(trust).build();
+        Ok(aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(context.map_err(|e| unreadable(&e))?)
+            .build_https())
     }
 
     /// From the configuration, else from the environment.
@@ -134,10 +181,13 @@ impl S3Config {
         let full = |part: Option<String>| part.filter(|part| !part.is_empty());
         match (full(access), full(secret)) {
             (Some(access), Some(secret)) => Ok(Credentials::new(access, secret, session, None, "buildflow")),
-            _ => Err(self.wrong(
-                "access_key",
-                "is not set; set it and `secret_key`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
-            )),
+            _ => match ELSEWHERE.iter().find(|name| environment(name).is_some()) {
+                Some(name) => Err(self.wrong(
+                    "access_key",
+                    &format!("is not set, and {name}, which is, is not followed: {KEYS}"),
+                )),
+                None => Err(self.wrong("access_key", &format!("is not set: {KEYS}"))),
+            },
         }
     }
 
@@ -176,6 +226,7 @@ mod tests {
             access_key: "public".to_owned(),
             secret_key: "hidden".to_owned(),
             path_style: true,
+            ca_pem: None,
         }
     }
 
@@ -196,6 +247,22 @@ mod tests {
             ),
             (change(|c| c.prefix = "a b".to_owned()), "`prefix` is to be"),
             (change(|c| c.prefix = "..".to_owned()), "`prefix` is to be"),
+            (change(|c| c.ca_pem = Some("x".to_owned())), "`ca` goes with"),
+            (
+                change(|c| {
+                    c.endpoint = None;
+                    c.ca_pem = Some("x".to_owned());
+                }),
+                "`ca` is no PEM of certificates: there is none in it",
+            ),
+            (
+                change(|c| {
+                    c.endpoint = None;
+                    let text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+                    c.ca_pem = Some(text.to_owned());
+                }),
+                "`ca` is no PEM of certificates",
+            ),
         ];
         for (config, expected) in cases {
             let made = crate::S3Blobs::unproved(config, Patience::default());
@@ -240,6 +307,12 @@ mod tests {
         assert!(
             missing.contains("AWS_ACCESS_KEY_ID") && missing.contains("http://127.0.0.1:9000"),
             "{missing}"
+        );
+        let role = |name: &str| (name == "AWS_WEB_IDENTITY_TOKEN_FILE").then(|| "/token".to_owned());
+        let refused = unset.credentials(role).unwrap_err().to_string();
+        assert!(
+            refused.contains("AWS_WEB_IDENTITY_TOKEN_FILE") && refused.contains("not supported"),
+            "{refused}"
         );
     }
 }

@@ -106,10 +106,18 @@ impl Place {
 }
 
 /// The kind, and what to do.
-fn meaning<E>(error: &SdkError<E, Response>, status: Option<u16>, code: &str) -> (ErrorKind, &'static str) {
+fn meaning<E: Error + 'static>(
+    error: &SdkError<E, Response>,
+    status: Option<u16>,
+    code: &str,
+) -> (ErrorKind, &'static str) {
     match error {
         SdkError::TimeoutError(_) => return (ErrorKind::TimedOut, SLOW),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => return (ErrorKind::TimedOut, SLOW),
+        SdkError::DispatchFailure(_) if chain(error).contains("certificate") => {
+            let advice = "name the authority of the object store's certificate (`ca`)";
+            return (ErrorKind::NotConnected, advice);
+        }
         SdkError::DispatchFailure(_) => {
             let advice = "check that the object store runs and that `endpoint` is its address";
             return (ErrorKind::NotConnected, advice);

@@ -7,7 +7,8 @@ use crate::config::{BlobsFile, HistoryFile, StoreFile};
 use crate::server::engines::{etcd_config, postgres_config, s3_config};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use store::{BlobName, BlobStore, History, Store, Txn};
+use store::room::ROOM_WARNING_PERCENT;
+use store::{BlobName, BlobStore, History, Room, Store, Txn};
 use store_etcd::{EtcdStatus, EtcdStore};
 use store_postgres::PostgresHistory;
 use store_s3::S3Blobs;
@@ -17,9 +18,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A write that takes longer than this makes every placement slow.
 const SLOW_WRITE: Duration = Duration::from_millis(50);
-
-/// A database that is fuller than this nears etcd's quota of 2 GiB, bytes.
-const ETCD_FULL: u64 = 1 << 30;
 
 /// How long the signed address of the check is good.
 const SIGNED_FOR: Duration = Duration::from_secs(60);
@@ -42,7 +40,9 @@ pub(super) async fn store(report: &mut Report, file: &StoreFile) {
         Ok(store) => store,
         Err(error) => return report.failed("etcd", error),
     };
-    members(report, &store.status().await);
+    let status = store.status().await;
+    members(report, &status);
+    room(report, &status, etcd.quota_backend_bytes);
     match in_time(write(&store)).await {
         Err(error) => report.failed("etcd, writing", error),
         Ok(took) if took > SLOW_WRITE => report.warning(
@@ -63,23 +63,19 @@ fn members(report: &mut Report, status: &EtcdStatus) {
             Err(error) => report.failed(&what, error.clone()),
             Ok(member) if !member.sees_leader => report.failed(&what, "sees no leader: there is no quorum"),
             Ok(member) if !member.errors.is_empty() => report.failed(&what, member.errors.join("; ")),
-            Ok(member) if member.database_bytes > ETCD_FULL => report.warning(
-                &what,
-                format!(
-                    "its database has {} MiB; etcdctl defrag gives room back",
-                    member.database_bytes >> 20
-                ),
-            ),
-            Ok(member) => report.ok(
-                &what,
-                format!(
+            Ok(member) => {
+                let text = format!(
                     "version {}{}, {} MiB, answers in {} ms",
                     member.version,
                     if member.leader { ", leads" } else { "" },
                     member.database_bytes >> 20,
                     member.round_trip.as_millis()
-                ),
-            ),
+                );
+                match member.advice {
+                    Some(advice) => report.warning(&what, format!("{text}; {advice}")),
+                    None => report.ok(&what, text),
+                }
+            }
         }
     }
     let unknown = status.members.len().saturating_sub(status.endpoints.len());
@@ -93,6 +89,37 @@ fn members(report: &mut Report, status: &EtcdStatus) {
     }
     for alarm in &status.alarms {
         report.failed("etcd alarm", format!("{alarm}; see etcdctl alarm list"));
+    }
+}
+
+/// How full etcd is, and what gives room back.
+fn room(report: &mut Report, status: &EtcdStatus, quota_bytes: u64) {
+    let what = "etcd, room";
+    let room = match status.room(quota_bytes) {
+        Ok(room) => room,
+        Err(error) => return report.failed(what, error),
+    };
+    let percent = room.percent().unwrap_or_default();
+    match room.complaint() {
+        Some(complaint) if room.refuses.is_empty() => {
+            report.warning(what, format!("{complaint}; {}", making_room(&room)))
+        }
+        Some(complaint) => report.failed(
+            what,
+            format!("{complaint}; {}, then `etcdctl alarm disarm`", making_room(&room)),
+        ),
+        None => report.ok(what, format!("{percent} % of its quota")),
+    }
+}
+
+/// What helps depends on whether the file holds something or is mostly free inside.
+fn making_room(room: &Room) -> &'static str {
+    let quota = room.quota_bytes.unwrap_or_default();
+    if room.used_bytes.saturating_mul(100) < quota.saturating_mul(ROOM_WARNING_PERCENT) {
+        "run `etcdctl defrag` on one member after the other, the leading one last"
+    } else {
+        "raise --quota-backend-bytes (8 GiB at most) and `quota_backend_bytes`; `buildflow_archive_outbox_entries` tells \
+         whether ended runs pile up because the database is away"
     }
 }
 
@@ -114,22 +141,30 @@ pub(super) async fn blobs(report: &mut Report, file: &BlobsFile, data: &Path) {
             super::machine::folder(report, "blobs", &path);
         }
         BlobsFile::S3(s3) => {
-            let connected = in_time(async { S3Blobs::connect(s3_config(s3).map_err(text)?).await.map_err(text) }).await;
-            match connected {
+            let connected = in_time(async {
+                let config = s3_config(s3).map_err(text)?;
+                let ca_pem = config.ca_pem.clone();
+                let blobs = S3Blobs::connect(config).await.map_err(text)?;
+                Ok((blobs, ca_pem))
+            });
+            match connected.await {
                 Err(error) => report.failed("object store", error),
-                Ok(blobs) => report.result("object store", in_time(store_and_fetch(&blobs)).await),
+                Ok((blobs, ca_pem)) => {
+                    let tried = store_and_fetch(&blobs, ca_pem.as_deref());
+                    report.result("object store", in_time(tried).await);
+                }
             }
         }
     }
 }
 
 /// Stores a blob, fetches it by a signed address as an agent does, and removes it.
-async fn store_and_fetch(blobs: &S3Blobs) -> Result<String, String> {
+async fn store_and_fetch(blobs: &S3Blobs, ca_pem: Option<&str>) -> Result<String, String> {
     let name = BlobName::new(format!("check/{}", std::process::id())).map_err(text)?;
     let begun = Instant::now();
     blobs.put(&name, b"check".to_vec()).await.map_err(text)?;
     let took = begun.elapsed();
-    let fetched = fetch(blobs, &name).await;
+    let fetched = fetch(blobs, &name, ca_pem).await;
     let deleted = blobs.delete(&name).await.map_err(|e| format!("delete: {e}"));
     fetched.and(deleted)?;
     Ok(format!(
@@ -138,13 +173,18 @@ async fn store_and_fetch(blobs: &S3Blobs) -> Result<String, String> {
     ))
 }
 
-async fn fetch(blobs: &S3Blobs, name: &BlobName) -> Result<(), String> {
+async fn fetch(blobs: &S3Blobs, name: &BlobName, ca_pem: Option<&str>) -> Result<(), String> {
     let stored = blobs.get(name).await.map_err(text)?;
     if stored != b"check" {
         return Err("it answers other bytes than were stored".to_owned());
     }
     let signed = blobs.sign_get(name, SIGNED_FOR).await.map_err(text)?;
-    let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(text)?;
+    let mut http = reqwest::Client::builder().timeout(TIMEOUT);
+    if let Some(pem) = ca_pem {
+        let believed = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(text)?;
+        http = http.tls_certs_only(believed);
+    }
+    let http = http.build().map_err(text)?;
     let request = signed
         .headers
         .iter()

@@ -7,4 +7,5 @@ mod faults;
 mod proxy;
 mod server;
 mod suite;
+mod tls;
 mod uploads;

@@ -63,6 +63,7 @@ impl S3Server {
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
             path_style: true,
+            ca_pem: None,
         };
         Some(Self { config, process: None })
     }
@@ -106,6 +107,7 @@ impl S3Server {
             access_key,
             secret_key,
             path_style: true,
+            ca_pem: None,
         };
         Self {
             config,
