@@ -400,6 +400,7 @@ impl World {
             Effect::SealLog { bytes } => self.tell_ship(which, &alloc, |ship| ship.sealed(bytes)),
             Effect::Report(report) => self.send_report(which, *report),
             Effect::Clean => {
+                self.log_is_dropped(which, &alloc);
                 let machine = &mut self.machines[which];
                 machine.sandboxes.remove(&alloc);
                 machine.files.remove(&alloc);

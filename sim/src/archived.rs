@@ -17,7 +17,8 @@ use store::Change;
 pub(crate) struct Picture {
     revision: u64,
     live: BTreeSet<RunId>,
-    ended: BTreeSet<RunId>,
+    /// And since when.
+    ended: BTreeMap<RunId, u64>,
     pub(crate) outbox: BTreeMap<RunId, (u64, ArchivedRun)>,
     /// Runs that have left the live store.
     left: BTreeSet<RunId>,
@@ -31,9 +32,14 @@ impl Picture {
         };
         archive::Event::Seen {
             revision: self.revision,
-            ended: self.ended.iter().cloned().collect(),
+            ended: self.ended.keys().cloned().collect(),
             outbox: self.outbox.iter().map(told).collect(),
         }
+    }
+
+    /// Whether the run is in the live store.
+    pub(crate) fn is_live(&self, run: &RunId) -> bool {
+        self.live.contains(run)
     }
 
     /// Whether the live store holds no run and no outbox entry.
@@ -45,7 +51,7 @@ impl Picture {
     pub(crate) fn words(&self, run: &RunId) -> &'static str {
         if self.outbox.contains_key(run) {
             "it is in the outbox, history has not taken it"
-        } else if self.ended.contains(run) {
+        } else if self.ended.contains_key(run) {
             "it has ended and is not archived"
         } else if self.live.contains(run) {
             "it goes on"
@@ -103,7 +109,8 @@ impl World {
                         "a step of {run} changes after it was archived"
                     );
                     if self.watcher.is_over(&run) {
-                        self.picture.ended.insert(run);
+                        let now_ms = self.agenda.now_ms();
+                        self.picture.ended.insert(run, now_ms);
                     }
                 }
                 Some(RunKey::Def(..) | RunKey::Step(..)) => {}
@@ -126,6 +133,20 @@ impl World {
                 "the outbox forgets {run} and history does not have it"
             );
         }
+    }
+
+    /// A run is archived although a log may be short: only after it was waited for, by a clock that may
+    /// be a little fast.
+    pub(crate) fn check_short_logs(&mut self, run: &RunId) {
+        let Some(since_ms) = self.picture.ended.get(run) else {
+            return;
+        };
+        let waited_ms = self.agenda.now_ms() - since_ms;
+        assert!(
+            waited_ms * 11 >= self.mood.log_wait_ms * 10,
+            "I7: the logs of {run} were waited for only {waited_ms} ms"
+        );
+        self.waited_for.insert(run.clone());
     }
 
     /// A run leaves the live store with these changes.
@@ -157,7 +178,7 @@ impl World {
     /// The record and the blob of an archived run say what every step came to.
     fn check_archived(&self, run: &RunId, record: &ArchivedRun) {
         let planned = self.runs.iter().find(|r| r.header.id == *run).expect("a run of ours");
-        let records = self.watcher.records(run);
+        let records = self.watcher.records(run).expect("it has ended");
         let expected = summary(&planned.header, Some(&planned.def), records);
         assert_eq!(Some(&record.summary), expected.as_ref(), "the summary of {run}");
         let blob = self.blobs.get(&record.blob);

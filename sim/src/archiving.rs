@@ -4,6 +4,7 @@
 //! Whatever it sends arrives, whatever became of it. Not here: what must hold of archived runs
 //! ([`crate::archived`]).
 
+use crate::lie::Lie;
 use crate::message::{ArchiveBatch, ArchiveEvent, Event, Put, PutOf};
 use crate::world::World;
 use api_core::archive::{
@@ -21,6 +22,8 @@ use store::{Commit, Expect, Guard, Revision, Txn, Write};
 
 /// How often the picture is looked at.
 const LOOK_MS: u64 = 1_000;
+/// How long something may be on its way: several elections.
+const SLOW_MS: u64 = 10_000;
 /// How long an archive waits for an answer before it takes the outcome for unknown.
 const ANSWER_MS: u64 = 1_000;
 
@@ -129,7 +132,8 @@ impl World {
         let Some((leader, _)) = self.servers[which].archive.leads else {
             return;
         };
-        let delay = 1 + self.delay();
+        let slow = self.faulty && self.rng.random_bool(0.2);
+        let delay = self.rng.random_range(1..if slow { SLOW_MS } else { 30 });
         match effect {
             Effect::Store {
                 ticket,
@@ -216,7 +220,7 @@ impl World {
         }
         let owed = OwedLogs::of(&read.records);
         if with_short_logs {
-            self.waited_for.insert(run.clone());
+            self.check_short_logs(run);
         } else if !owed.is_empty() {
             if !self.blobs_answer() {
                 return Err(StoreResult::Failed);
@@ -282,13 +286,17 @@ impl World {
             ArchiveBatch::Clear { runs, .. } => runs.iter().map(Told::change).collect(),
         };
         let commits = self.network.store(which).then(|| {
-            let own_key = Guard {
+            let mut own_key = vec![Guard {
                 key: key::LEADER.to_owned(),
                 expect: Expect::Revision(leader),
-            };
-            let txns = changes.into_iter().map(txn).collect();
+            }];
+            let mut txns: Vec<Txn> = changes.into_iter().map(txn).collect();
+            if self.lie == Some(Lie::MovesUnguarded) {
+                own_key.clear();
+                txns.iter_mut().for_each(|txn| txn.guards.clear());
+            }
             let now_ms = self.agenda.now_ms();
-            self.store.commit_batch(&[own_key], txns, now_ms).expect("legal")
+            self.store.commit_batch(&own_key, txns, now_ms).expect("legal")
         });
         let applied = commits.iter().flatten().any(Commit::is_applied);
         let server = &self.servers[which];
@@ -322,7 +330,10 @@ impl World {
         let records: Vec<ArchivedRun> = told.map(|(_, record)| record.clone()).collect();
         let (delay, result) = if self.history.down {
             self.report.history_away += 1;
-            (ANSWER_MS, PutResult::Away)
+            match self.lie {
+                Some(Lie::TellsNobody) => (ANSWER_MS, PutResult::Done),
+                _ => (ANSWER_MS, PutResult::Away),
+            }
         } else if self.faulty && self.rng.random_bool(0.03) {
             self.report.history_refusals += 1;
             (self.rng.random_range(1..20), PutResult::Refused)

@@ -3,6 +3,7 @@
 //! A put arrives whatever became of its sender. Not here: what is stored, and what a sender does
 //! when it hears nothing.
 
+use crate::lie::Lie;
 use crate::message::{Event, Put, PutOf, ServerEvent};
 use crate::world::World;
 use rand::Rng;
@@ -71,6 +72,9 @@ impl World {
     }
 
     fn keep_blob(&mut self, put: &Put) {
+        if self.lie == Some(Lie::LosesBlobs) && self.rng.random_bool(0.1) {
+            return;
+        }
         if let PutOf::Log(alloc) = &put.of {
             self.report.chunks += 1;
             self.check_chunk(alloc, &put.name, &put.bytes);

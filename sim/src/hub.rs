@@ -4,6 +4,7 @@
 //! Storing goes on after a session has ended; a crash takes what was not stored. Not here: the
 //! node's side ([`crate::shipping`]), readers.
 
+use crate::lie::Lie;
 use crate::message::{AgentEvent, Put, PutOf, ServerEvent, Stream};
 use crate::session::Slot;
 use crate::world::World;
@@ -184,9 +185,12 @@ impl World {
         let Some(log) = self.servers[which].hub.logs.get(alloc) else {
             return;
         };
-        let (offset, complete) = (log.tape.stored_to(), log.tape.is_complete());
+        let (mut offset, complete) = (log.tape.stored_to(), log.tape.is_complete());
+        if self.lie == Some(Lie::AcknowledgesEarly) {
+            offset = log.tape.received_to();
+        }
         let Some(to) = log.writer else { return };
-        self.check_log_ack(alloc, offset);
+        self.check_log_ack(alloc, offset, complete);
         let Some(session) = self.session_mut(which, to) else {
             return;
         };

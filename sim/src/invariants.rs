@@ -138,8 +138,8 @@ impl Watcher {
     }
 
     /// What happened to the steps of a run, as far as the store has ever said.
-    pub(crate) fn records(&self, run: &RunId) -> &Records {
-        &self.records[run]
+    pub(crate) fn records(&self, run: &RunId) -> Option<&Records> {
+        self.records.get(run)
     }
 
     pub(crate) fn record(&self, run: &RunId, step: usize) -> Option<&StepRecord> {

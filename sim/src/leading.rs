@@ -3,6 +3,7 @@
 //!
 //! Not here: the server's streams to nodes ([`crate::server`]).
 
+use crate::lie::Lie;
 use crate::message::{Event, SchedulerEvent};
 use crate::world::World;
 use model::record::Unknown;
@@ -77,7 +78,12 @@ impl World {
     /// Forgets the view and begins to read the store anew.
     pub(crate) fn build_view(&mut self, which: usize) {
         let reachable = self.network.store(which);
-        let lease = self.lease_times();
+        let mut lease = self.lease_times();
+        match self.lie {
+            Some(Lie::ForgetsLeases) => lease.lease_ms = 0,
+            Some(Lie::WaitsForNoGrace) => (lease.lease_ms, lease.grace_ms) = (0, 0),
+            _ => {}
+        }
         let scheduler = &mut self.servers[which].scheduler;
         scheduler.view += 1;
         scheduler.cluster = Cluster::with_lease(lease);
@@ -372,11 +378,13 @@ impl World {
             key: key::LEADER.to_owned(),
             expect: Expect::Revision(leader),
         };
-        let txns = verified.into_iter().map(|v| txn(v.change)).collect();
-        let commits = self
-            .store
-            .commit_batch(&[own_key], txns, now_ms)
-            .expect("a legal batch");
+        let mut own_key = vec![own_key];
+        let mut txns: Vec<Txn> = verified.into_iter().map(|v| txn(v.change)).collect();
+        if self.lie == Some(Lie::CommitsUnguarded) {
+            own_key.clear();
+            txns.iter_mut().for_each(|txn| txn.guards.clear());
+        }
+        let commits = self.store.commit_batch(&own_key, txns, now_ms).expect("a legal batch");
         let sender_lives = self.servers[which].scheduler.view == view;
         if !sender_lives && commits.iter().any(Commit::is_applied) {
             self.report.commits_of_the_dead += 1;

@@ -5,6 +5,7 @@
 //! process ([`crate::agent`]).
 
 use crate::agent::Agent;
+use crate::lie::Lie;
 use crate::message::{AgentEvent, MachineEvent};
 use crate::network::Clock;
 use crate::world::World;
@@ -139,7 +140,7 @@ impl World {
     }
 
     fn deadline_passes(&mut self, which: usize) {
-        if !self.lease_is_over(which) {
+        if !self.lease_is_over(which) || self.lie == Some(Lie::OutlivesLeases) {
             return;
         }
         let alive: Vec<AllocId> = self.machines[which].alive().cloned().collect();

@@ -5,13 +5,15 @@
 use crate::world::World;
 use api_core::logs::{Cover, LogId, offset_of};
 use model::{AllocId, StepRecord};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The contents of every log's file.
 #[derive(Debug, Default)]
 pub(crate) struct Printed {
     /// What each file has held: more than one if a machine lost its power and the file its tail.
     files: BTreeMap<AllocId, Vec<Vec<u8>>>,
+    /// Logs that a node removed before they were stored, while their run was in the live store.
+    dropped: BTreeSet<AllocId>,
 }
 
 impl Printed {
@@ -73,17 +75,32 @@ impl World {
         Cover::of(self.blobs.list(&log.prefix()))
     }
 
+    /// A node removes the file.
+    pub(crate) fn log_is_dropped(&mut self, which: usize, alloc: &AllocId) {
+        let file = self.machines[which].files.get(alloc);
+        let len = file.map_or(0, Vec::len) as u64;
+        let is_live = alloc.parts().is_some_and(|(run, ..)| self.picture.is_live(&run));
+        if is_live && self.stored_of(alloc).len() < len {
+            self.printed.dropped.insert(alloc.clone());
+        }
+    }
+
     /// Nothing is acknowledged before it is stored: the node may forget it.
-    pub(crate) fn check_log_ack(&self, alloc: &AllocId, offset: u64) {
+    pub(crate) fn check_log_ack(&self, alloc: &AllocId, offset: u64, complete: bool) {
         let stored = self.stored_of(alloc).len();
+        let file = self.printed.contents(alloc).last().map_or(0, Vec::len) as u64;
+        assert!(
+            !complete || stored >= file,
+            "I7: the log of {alloc} is said to be whole, {stored} of its {file} bytes are stored"
+        );
         assert!(
             offset <= stored,
             "I7: {offset} bytes of {alloc} are acknowledged, {stored} are stored"
         );
     }
 
-    /// Every log of a step's attempts that told its length is stored, each byte once; a run that was
-    /// archived without waiting any longer may lack an end.
+    /// Every log of a step's attempts that told its length is stored, each byte once. Of a run that was
+    /// archived without waiting any longer an end may be missing that its node still had then.
     pub(crate) fn check_logs(&mut self, record: &StepRecord, archived_short: bool) {
         let newest = record.alloc.iter().map(|alloc| (alloc, record.log_bytes));
         let earlier = record.earlier.iter().map(|e| (&e.alloc, e.log_bytes));
@@ -100,9 +117,10 @@ impl World {
             assert!(self.printed.held(alloc, 0, &stored), "I7: the stored log of {alloc}");
             let found = stored.len() as u64;
             let whole = found == len || (found > len && self.printed.lost_tail(alloc));
+            let dropped = self.printed.dropped.contains(alloc);
             assert!(
-                whole || (archived_short && found < len),
-                "I7: {found} of the {len} bytes of {alloc} are stored"
+                whole || (archived_short && found < len && !dropped),
+                "I7: {found} of the {len} bytes of {alloc} are stored; removed too early: {dropped}"
             );
             self.report.short_logs += usize::from(!whole);
             self.report.whole_logs += usize::from(whole && len > 0);

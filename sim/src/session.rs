@@ -5,6 +5,7 @@
 //! Not here: its reports ([`crate::filing`]), its logs ([`crate::hub`]), the server's process
 //! ([`crate::server`]).
 
+use crate::lie::Lie;
 use crate::message::{AgentEvent, ServerEvent, Stream};
 use crate::world::World;
 use api_core::fleet::{Desired, Gone, Leaving, Word, is_folded};
@@ -335,7 +336,9 @@ impl World {
                 }
                 Word::Vanished(alloc) => {
                     session.standing.remove(&alloc);
-                    match session.leaving.vanished(&alloc) {
+                    let known = session.leaving.vanished(&alloc);
+                    match known {
+                        _ if self.lie == Some(Lie::ForgetsEarly) => self.forget(which, stream, alloc),
                         Gone::Finished => self.forget(which, stream, alloc),
                         Gone::OwesLog => {}
                         Gone::Unknown => self.forget_unless_folded(which, stream, alloc),

@@ -7,6 +7,7 @@ use crate::chance::Chance;
 use crate::faults::{Mood, ends_after};
 use crate::invariants::Watcher;
 use crate::leading::PREFIXES;
+use crate::lie::Lie;
 use crate::machine::Machine;
 use crate::message::{Event, MachineEvent};
 use crate::network::{Clock, Network};
@@ -16,7 +17,7 @@ use crate::server::{PATIENT, PROMPT, Server};
 use crate::trace::Trace;
 use crate::workload::{self, Planned};
 use api_core::archive::cancel_request;
-use model::{AllocId, Observed, Request, RequestKind, RunId, StepStatus, key};
+use model::{AllocId, Observed, Request, RequestKind, RunId, StepRecord, StepStatus, key};
 use rand::Rng;
 use scheduler::LeaseTimes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,10 @@ const FAULTY_MS: u64 = 120_000;
 /// By then every run must have ended, counted from the healing: a session may have to expire and
 /// a hundred steps of up to 20 s may have to go through one slot, some of them several times.
 const PROGRESS_MS: u64 = 3_600_000;
+/// Who sleeps or is without power when everything is healed is back by then.
+const SLEEPERS_MS: u64 = 80_000;
+/// How long nothing at all may happen while a run has not ended.
+const STILL_MAX_MS: u64 = 60_000;
 /// How often something breaks, on average.
 const FAULT_EVERY_MS: u64 = 2_500;
 
@@ -64,6 +69,10 @@ pub(crate) struct World {
     /// for that.
     pub(crate) hasty_store: bool,
     pub(crate) mood: Mood,
+    /// A rule that does not hold here.
+    pub(crate) lie: Option<Lie>,
+    /// When the store last changed.
+    changed_ms: u64,
     seen: Revision,
     pub(crate) trace: Trace,
 }
@@ -75,16 +84,28 @@ pub(crate) struct World {
 /// events and the seed are printed.
 #[must_use]
 pub fn run(seed: u64) -> Report {
-    live(World::new(seed)).unwrap_or_else(|(_, panic)| {
-        let mut again = World::new(seed);
+    live(World::new(seed, None)).unwrap_or_else(|(_, panic)| {
+        let mut again = World::new(seed, None);
         again.trace = Trace::wanted();
         if let Err((world, _)) = live(again) {
             for line in world.trace.lines() {
                 eprintln!("{line}");
             }
         }
-        eprintln!("this was seed {seed}: SIM_SEED={seed} cargo test -p sim replays it");
+        eprintln!("this was seed {seed}: SIM_SEED={seed} cargo test -p sim --test seeds -- --nocapture replays it");
         std::panic::resume_unwind(panic)
+    })
+}
+
+/// Lives through a seed in a world that breaks a rule.
+///
+/// # Errors
+/// What an invariant says that does not hold.
+pub fn run_with(seed: u64, lie: Lie) -> Result<Report, String> {
+    live(World::new(seed, Some(lie))).map_err(|(_, panic)| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_default()
     })
 }
 
@@ -98,7 +119,7 @@ fn live(mut world: World) -> Result<Report, (Box<World>, Panic)> {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, lie: Option<Lie>) -> Self {
         let mut rng = Chance::of(seed);
         let clock = |rng: &mut Chance| Clock::running_at(rng.random_range(950..=1_050));
         let machines = (0..rng.random_range(1..=4))
@@ -129,6 +150,8 @@ impl World {
             faulty: true,
             report: Report::default(),
             hasty_store,
+            lie,
+            changed_ms: START_MS,
             mood,
             seen: Revision(0),
             trace: Trace::default(),
@@ -184,6 +207,7 @@ impl World {
                     self.store.expire(self.agenda.now_ms());
                 }
                 self.look_at_everything();
+                self.check_progress();
             }
             if !self.faulty && self.is_over() {
                 return self.conclude();
@@ -191,6 +215,28 @@ impl World {
             let limit = START_MS + FAULTY_MS + PROGRESS_MS;
             assert!(self.agenda.now_ms() < limit, "no end in sight: {}", self.what_waits());
         }
+    }
+
+    /// I6: when everything is healed something happens within a minute, until every run has ended. A
+    /// step that runs, or that pauses before it is tried again, may take its time.
+    fn check_progress(&mut self) {
+        let now_ms = self.agenda.now_ms();
+        let begun_ms = self.changed_ms.max(START_MS + FAULTY_MS + SLEEPERS_MS);
+        if self.faulty || now_ms < begun_ms + STILL_MAX_MS {
+            return;
+        }
+        let pauses = |record: &StepRecord| record.retry_at_ms.is_some_and(|at| at + STILL_MAX_MS > now_ms);
+        let may_wait = |run: &RunId| self.watcher.records(run).is_some_and(|r| r.values().any(pauses));
+        let mut open = self.runs.iter().map(|r| &r.header.id);
+        let mut open_too = open.clone();
+        let stands_still = open.any(|r| !self.watcher.is_over(r)) && !open_too.any(may_wait);
+        let busy = self.machines.iter().any(|m| m.alive().next().is_some());
+        assert!(
+            busy || !stands_still,
+            "I6: nothing has happened for {} s: {}",
+            (now_ms - self.changed_ms) / 1_000,
+            self.what_waits()
+        );
     }
 
     /// What servers and nodes agree on.
@@ -322,6 +368,7 @@ impl World {
             }
         }
         self.seen = self.store.revision();
+        self.changed_ms = self.agenda.now_ms();
         for changes in revisions.values() {
             self.watcher.on_revision(changes);
             self.picture_changes(changes);
@@ -380,7 +427,7 @@ impl World {
         let runs: Vec<RunId> = self.runs.iter().map(|r| r.header.id.clone()).collect();
         for run in runs {
             let short = self.waited_for.contains(&run);
-            for record in self.watcher.records(&run).clone().values() {
+            for record in self.watcher.records(&run).cloned().unwrap_or_default().values() {
                 self.check_logs(record, short);
             }
         }
