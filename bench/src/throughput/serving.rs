@@ -86,37 +86,47 @@ pub(crate) async fn serve(arguments: ServerArguments) -> Result<(), BenchError> 
         .map_err(|e| stopped("port", &e))?;
     let address = listener.local_addr().map_err(|e| stopped("port", &e))?;
     let url = format!("http://{address}");
-    let (api, scheduler) = assemble(&arguments, &url, &shutdown).await?;
+    let store = open_store(&arguments).await?;
+    let scheduler = Scheduler::start(Arc::clone(&store), scheduler_config(&arguments), shutdown.clone());
+    let handed_over = scheduler.when_handed_over(shutdown.clone());
+    let api = assemble(&arguments, &url, store, &scheduler, &handed_over)?;
     println!("{SERVING}{url}");
-    let served = api.serve(listener, shutdown.clone()).await;
+    let served = api.serve(listener, handed_over).await;
     shutdown.cancel();
     scheduler.wait().await;
     served.map_err(|e| stopped("port", &e))
 }
 
-async fn assemble(
-    arguments: &ServerArguments,
-    url: &str,
-    shutdown: &CancellationToken,
-) -> Result<(Api, scheduler_shell::SchedulerHandle), BenchError> {
-    let store: Arc<dyn Store> = Arc::new(
-        EtcdStore::connect(EtcdConfig {
-            prefix: super::etcd::PREFIX.to_owned(),
-            ..EtcdConfig::plain(arguments.etcd.clone())
-        })
-        .await
-        .map_err(|e| stopped("store", &e))?,
-    );
+async fn open_store(arguments: &ServerArguments) -> Result<Arc<dyn Store>, BenchError> {
+    let config = EtcdConfig {
+        prefix: super::etcd::PREFIX.to_owned(),
+        ..EtcdConfig::plain(arguments.etcd.clone())
+    };
+    let store: Arc<dyn Store> = Arc::new(EtcdStore::connect(config).await.map_err(|e| stopped("store", &e))?);
     first_records(store.as_ref()).await?;
-    let blobs = FolderBlobs::open(&arguments.blobs).and_then(|blobs| blobs.with_public_url(url));
-    let history = SqliteHistory::open(arguments.data.join("history")).map_err(|e| stopped("history", &e))?;
-    let sources = Mirrors::new(arguments.data.join("git"), GitSettings::default());
+    Ok(store)
+}
+
+fn scheduler_config(arguments: &ServerArguments) -> SchedulerConfig {
     let mut config = SchedulerConfig::new(&arguments.name);
+    config.handover_ms = scheduler_shell::HANDOVER_MS;
     config.lease = LeaseTimes {
         lease_ms: arguments.lease_ms,
         ..LeaseTimes::default()
     };
-    let scheduler = Scheduler::start(Arc::clone(&store), config, shutdown.clone());
+    config
+}
+
+fn assemble(
+    arguments: &ServerArguments,
+    url: &str,
+    store: Arc<dyn Store>,
+    scheduler: &scheduler_shell::SchedulerHandle,
+    shutdown: &CancellationToken,
+) -> Result<Api, BenchError> {
+    let blobs = FolderBlobs::open(&arguments.blobs).and_then(|blobs| blobs.with_public_url(url));
+    let history = SqliteHistory::open(arguments.data.join("history")).map_err(|e| stopped("history", &e))?;
+    let sources = Mirrors::new(arguments.data.join("git"), GitSettings::default());
     let api = Api::new(
         ApiConfig {
             server_name: arguments.name.clone(),
@@ -141,7 +151,7 @@ async fn assemble(
         },
     );
     api.add_metrics(scheduler.registry());
-    Ok((api, scheduler))
+    Ok(api)
 }
 
 async fn first_records(store: &dyn Store) -> Result<(), BenchError> {

@@ -10,7 +10,7 @@
 mod certificates;
 pub(crate) mod engines;
 
-use crate::config::{RoleArguments, ServerFile, only_checked, read, read_secret};
+use crate::config::{RoleArguments, ServerFile, StoreFile, only_checked, read, read_secret};
 use crate::error::Failure;
 use crate::explaining::Explaining;
 use crate::{folder, limits, logging, ports, signals};
@@ -100,7 +100,9 @@ pub(crate) async fn serve(
     let Some(engines) = opened else { return Ok(()) };
 
     let scheduler = Scheduler::start(Arc::clone(&engines.store), scheduler_config(file), shutdown.clone());
-    let deps = deps(engines, mirrors, &scheduler, membership.clone(), &shutdown)?;
+    // Nodes come over to other servers only when one of those leads.
+    let handed_over = scheduler.when_handed_over(shutdown.clone());
+    let deps = deps(engines, mirrors, &scheduler, membership.clone(), &handed_over)?;
     let advertise = file.advertised(address);
     let config = ApiConfig {
         server_name: file.name.clone(),
@@ -117,7 +119,7 @@ pub(crate) async fn serve(
         .zip(membership)
         .map(|(tls, membership)| tokio::spawn(certificates::keep_fresh(tls, membership, shutdown.clone())));
     tracing::info!(%address, server = %file.name, tls = file.tls.is_some(), "serving");
-    let served = api.serve(listener, shutdown.clone()).await;
+    let served = api.serve(listener, handed_over).await;
     shutdown.cancel();
     scheduler.wait().await;
     if let Some(fresh) = fresh {
@@ -165,6 +167,10 @@ async fn open(
 fn scheduler_config(file: &ServerFile) -> SchedulerConfig {
     let mut config = SchedulerConfig::new(&file.name);
     config.election_ttl_ms = file.election_lease.ms();
+    config.handover_ms = match file.store {
+        StoreFile::Etcd(_) => scheduler_shell::HANDOVER_MS,
+        StoreFile::Embedded => 0,
+    };
     config.lease = LeaseTimes {
         lease_ms: file.node_lease.ms(),
         grace_ms: file.node_grace.ms(),

@@ -104,11 +104,12 @@ impl Election {
     }
 
     async fn campaign(&self) -> Result<Campaign, StoreError> {
-        let version = in_time(self.store.get(key::CLUSTER_VERSION)).await?;
+        let both = async { tokio::try_join!(self.store.get(key::CLUSTER_VERSION), self.store.get(key::LEADER)) };
+        let (version, held) = in_time(both).await?;
         if let Some(format) = version.as_ref().and_then(newer_format) {
             return Ok(Campaign::TooNew { format });
         }
-        if let Some(held) = in_time(self.store.get(key::LEADER)).await? {
+        if let Some(held) = held {
             return Ok(held_by(&held));
         }
         let lease = in_time(self.store.lease_grant(self.config.election_ttl_ms)).await?;
@@ -180,6 +181,23 @@ impl Election {
         self.metrics.leader.set(0);
         self.revoke(lease).await;
         tracing::info!(server = %self.config.server_name, why = ?stopped, "leads no longer");
+        if stopped == Ended::Shutdown && self.config.handover_ms > 0 {
+            let longest = Duration::from_millis(self.config.handover_ms);
+            // Nobody may be there to take over.
+            let _ = tokio::time::timeout(longest, self.successor(revision)).await;
+        }
+    }
+
+    /// Returns when somebody leads after the key of this revision; at once if that cannot be seen.
+    async fn successor(&self, revision: Revision) {
+        let Ok(mut watch) = self.store.watch(key::LEADER, revision).await else {
+            return;
+        };
+        while let Some(WatchEvent::Changes(changes)) = watch.recv().await {
+            if changes.iter().any(|c| c.key == key::LEADER && c.value.is_some()) {
+                return;
+            }
+        }
     }
 
     async fn renew(&self, lease: LeaseId, revision: Revision) -> Ended {

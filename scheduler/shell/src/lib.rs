@@ -36,6 +36,14 @@ pub const ELECTION_TTL_MS: u64 = 2_000;
 /// The loop looks at everything at least this often, milliseconds, should a signal be lost.
 pub const PERIOD_MS: u64 = 1_000;
 
+/// What [`SchedulerConfig::handover_ms`] is where there are several servers: some times what a
+/// successor needs under load.
+pub const HANDOVER_MS: u64 = 1_000;
+
+/// How long the rest of a server waits for its scheduler to end: a store that does not answer keeps
+/// nobody.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// The most questions that wait for the loop; more are answered with "not known".
 pub const QUESTIONS_MAX: usize = 64;
 
@@ -53,6 +61,10 @@ pub struct SchedulerConfig {
     pub period_ms: u64,
     /// What the nodes' agents go by: when a silent node is given up follows from it.
     pub lease: LeaseTimes,
+    /// How long a leader that stops waits for the next one after it has given its key back,
+    /// milliseconds: who ends the streams of nodes only then keeps their coming over out of the next
+    /// leader's way. 0 where nobody else could lead.
+    pub handover_ms: u64,
     /// Which clock stamps records.
     pub wall_clock: WallClock,
 }
@@ -66,6 +78,7 @@ impl SchedulerConfig {
             election_ttl_ms: ELECTION_TTL_MS,
             period_ms: PERIOD_MS,
             lease: LeaseTimes::default(),
+            handover_ms: 0,
             wall_clock: WallClock::System,
         }
     }
@@ -198,6 +211,26 @@ impl SchedulerHandle {
     #[must_use]
     pub fn registry(&self) -> prometheus::Registry {
         self.metrics.registry()
+    }
+
+    /// A token that is cancelled after `shutdown`, once the scheduler has ended and, where
+    /// [`SchedulerConfig::handover_ms`] says so, somebody else leads; or when that takes too long. What
+    /// serves nodes and people ends with it.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn when_handed_over(&self, shutdown: CancellationToken) -> CancellationToken {
+        let handed_over = CancellationToken::new();
+        let (scheduler, token) = (self.clone(), handed_over.clone());
+        tokio::spawn(async move {
+            shutdown.cancelled().await;
+            if tokio::time::timeout(HANDOVER_TIMEOUT, scheduler.wait()).await.is_err() {
+                tracing::warn!("the scheduler takes long to end, everything else ends before it");
+            }
+            token.cancel();
+        });
+        handed_over
     }
 
     /// Returns when the scheduler has ended and given the leader's key back.

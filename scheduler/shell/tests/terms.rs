@@ -301,3 +301,49 @@ async fn the_leader_has_the_past_forgotten_and_a_follower_does_not() {
         server.handle.wait().await;
     }
 }
+
+/// A server that waits for its successor.
+fn polite(store: &Arc<MemoryStore>, name: &str) -> Server {
+    server_of(
+        store,
+        SchedulerConfig {
+            handover_ms: 1_000,
+            ..SchedulerConfig::new(name)
+        },
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_serves_nodes_ends_once_a_successor_leads() {
+    let store = Arc::new(MemoryStore::new());
+    let first = polite(&store, "a");
+    first.handle.wait_for_leadership().await;
+    let handed_over = first.handle.when_handed_over(first.stop.clone());
+    let second = polite(&store, "b");
+    // The successor needs a while: each of its calls does.
+    second.path.slow_down(Duration::from_millis(100));
+    until("the second watches", async || second.handle.leader_name()).await;
+    let before = Instant::now();
+    first.stop.cancel();
+    handed_over.cancelled().await;
+    let leader: model::Leader = store.get(model::key::LEADER).await.unwrap().unwrap().decode().unwrap();
+    assert_eq!(leader.server, "b", "handed over while nobody led");
+    assert!(
+        before.elapsed() < Duration::from_millis(1_000),
+        "took {:?}",
+        before.elapsed()
+    );
+    second.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_no_successor_does_not_wait_for_ever() {
+    let store = Arc::new(MemoryStore::new());
+    let alone = polite(&store, "a");
+    alone.handle.wait_for_leadership().await;
+    let handed_over = alone.handle.when_handed_over(alone.stop.clone());
+    let before = Instant::now();
+    alone.stop.cancel();
+    handed_over.cancelled().await;
+    assert_close(before.elapsed(), 1_000);
+}
