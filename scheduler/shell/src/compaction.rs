@@ -31,6 +31,8 @@ pub(crate) struct Compaction {
     heard_bytes: u64,
     /// What the store had come to then.
     keep_from: Option<Revision>,
+    /// The store is full.
+    urgent: bool,
 }
 
 impl Compaction {
@@ -39,7 +41,13 @@ impl Compaction {
             last: Instant::now(),
             heard_bytes: 0,
             keep_from: None,
+            urgent: false,
         }
+    }
+
+    /// The store takes no writes for want of room: the next look is not put off.
+    pub(crate) fn hurry(&mut self) {
+        self.urgent = true;
     }
 
     /// Looks whether it is time; what has to be done is done beside the caller.
@@ -47,9 +55,10 @@ impl Compaction {
         // A view that was opened anew counts from zero.
         let written = heard_bytes.checked_sub(self.heard_bytes).unwrap_or(heard_bytes);
         let passed = self.last.elapsed();
-        if passed < EVERY && (passed < SELDOM || written < BYTES) {
+        if passed < EVERY && (passed < SELDOM || (written < BYTES && !self.urgent)) {
             return;
         }
+        self.urgent = false;
         self.last = Instant::now();
         self.heard_bytes = heard_bytes;
         let Some(before) = self.keep_from.replace(newest).filter(|before| before.0 > 0) else {

@@ -223,6 +223,14 @@ impl Work {
         }
         let mut commits = Commits::new();
         let worked = self.commit_all(feed, &mut commits).await;
+        if matches!(worked, Err(Interrupted::Store(StoreError::Full(_)))) {
+            // What is still on its way is answered soon, and nothing of it comes later: the term goes on,
+            // for who would have the store forget its past if nobody led?
+            while let Some(sent) = commits.next().await {
+                // Told already; an outcome that is unknown ends the term all the same.
+                drop(self.settle(sent).await);
+            }
+        }
         if let (Err(_), false, Some(term)) = (&worked, commits.is_empty(), self.term) {
             // What becomes of them nobody will have heard.
             self.spend(term);
@@ -317,7 +325,7 @@ impl Work {
         Ok(())
     }
 
-    /// The outcome of a commit of this term is unknown: the term ends.
+    /// The outcome of a commit of this term is unknown, also after the view is read anew: the term ends.
     fn spend(&mut self, term: Revision) {
         self.spent = Some(term);
         self.tells.deposed.send_replace(term);
@@ -326,7 +334,10 @@ impl Work {
     /// Takes the answer to a batch into the view; answers how many of its actions were applied.
     async fn settle(&mut self, sent: Sent) -> Result<usize, Interrupted> {
         let leader = sent.leader;
-        let answer = sent.answer.inspect_err(|_| self.spend(leader))?;
+        let answer = sent.answer.inspect_err(|cause| match cause {
+            StoreError::Full(_) => self.compaction.hurry(),
+            _ => self.spend(leader),
+        })?;
         match answer {
             Answer::Deposed => {
                 self.metrics.refused.inc_by(sent.tickets.len() as u64);

@@ -270,6 +270,32 @@ async fn a_renewal_that_finds_no_lease_ends_the_term_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_store_ends_no_term_and_is_made_to_forget_sooner() {
+    let store = Arc::new(MemoryStore::new());
+    add_node(&store).await;
+    let server = server(&store, "a");
+    server.handle.wait_for_leadership().await;
+    let term = *server.handle.leading().borrow();
+    server.path.set(Way::Full);
+    let run = add_run(&store, "r", 1).await;
+    let began = Instant::now();
+    until("the past is forgotten twice", async || {
+        let compacted = server.path.compacted.lock().expect("not poisoned").len();
+        (compacted >= 2).then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(server.path.faults() >= 3, "it was really full");
+    assert_eq!(*server.handle.leading().borrow(), term, "it leads on");
+    assert!(step_record(&store, &run, 0).await.is_none(), "nothing was written");
+    server.path.set(Way::Open);
+    placed(&store, &run, 0).await;
+    assert_eq!(*server.handle.leading().borrow(), term);
+    server.stop.cancel();
+    server.handle.wait().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_leader_has_the_past_forgotten_and_a_follower_does_not() {
     let store = Arc::new(MemoryStore::new());
     add_node(&store).await;

@@ -35,6 +35,8 @@ pub(crate) enum Way {
     LiesAboutLease,
     /// The next single transaction is applied, but its answer is lost.
     LosesClaim,
+    /// The store has no room: it takes no writes, but answers and renews.
+    Full,
 }
 
 /// One server's way to the store.
@@ -98,6 +100,14 @@ impl Path {
         Ok(())
     }
 
+    fn write(&self) -> Result<(), StoreError> {
+        if self.way() == Way::Full {
+            self.fault();
+            return Err(StoreError::Full("for a test".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Tells every watch that it has to read anew.
     pub(crate) fn break_watches(&self) {
         for watch in self.watches.lock().expect("not poisoned").drain(..) {
@@ -123,6 +133,7 @@ impl Store for Path {
 
     async fn commit(&self, txn: Txn) -> Result<Commit, StoreError> {
         self.pass().await?;
+        self.write()?;
         let answer = self.store.commit(txn).await;
         if self.way() == Way::LosesClaim {
             self.fault();
@@ -134,6 +145,7 @@ impl Store for Path {
 
     async fn commit_batch(&self, outer: Vec<Guard>, txns: Vec<Txn>) -> Result<Vec<Commit>, StoreError> {
         self.pass().await?;
+        self.write()?;
         if self.way() == Way::DelaysCommit {
             self.fault();
             self.set(Way::Open);
