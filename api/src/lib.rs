@@ -31,7 +31,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-pub use archive::ArchiveTimes;
+pub use archive::{ArchiveTimes, Keep};
 pub use explain::{Explain, NoExplain};
 pub use server::{Api, ServeError};
 pub use state::{ApiConfig, Deps, Shared};

@@ -96,6 +96,7 @@ impl Api {
         loops.spawn(follow(server.clone()));
         loops.spawn(work(server.clone()));
         loops.spawn(keep(server.clone()));
+        loops.spawn(retain(server.clone()));
         loops.spawn(probe(server.clone()));
         loops.spawn(watch_room(server.clone()));
         let fleet = start_fleet(&server);
@@ -171,6 +172,11 @@ async fn work(server: Shared) -> &'static str {
 async fn keep(server: Shared) -> &'static str {
     archive::keep(server).await;
     "archive"
+}
+
+async fn retain(server: Shared) -> &'static str {
+    archive::retain(server).await;
+    "retention"
 }
 
 /// The two routers of the port.

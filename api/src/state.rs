@@ -2,7 +2,7 @@
 //!
 //! Not here: any behaviour.
 
-use crate::archive::{ArchiveTimes, Archives};
+use crate::archive::{ArchiveTimes, Archives, Keep};
 use crate::explain::Explain;
 use crate::fleet::definitions::Definitions;
 use crate::fleet::join::Membership;
@@ -32,6 +32,8 @@ pub struct ApiConfig {
     pub node_lease_ms: u64,
     /// When ended runs leave the live store.
     pub archive: ArchiveTimes,
+    /// How long finished runs and their logs are kept.
+    pub keep: Keep,
 }
 
 /// What the server is built from.

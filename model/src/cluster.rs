@@ -350,6 +350,35 @@ impl Record for ClusterAuthority {
     const VERSION: u16 = 1;
 }
 
+/// `cluster/retention`: up to where the logs of finished runs have been removed, so that a sweep begins
+/// where the one before has ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// Of runs whose logs are kept for long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<SweptTo>,
+    /// Of all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch_logs: Option<SweptTo>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+impl Record for Retention {
+    const KIND: &'static str = "retention";
+    const VERSION: u16 = 1;
+}
+
+/// The last run of a sweep.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SweptTo {
+    /// When it was triggered, milliseconds of the Unix epoch.
+    pub created_ms: u64,
+    /// Which it is.
+    pub run: RunId,
+}
+
 /// `outbox/archive/<run>`: a run that has left the live store and that history has to take. The
 /// whole of it lies in the blob.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

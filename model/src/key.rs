@@ -28,6 +28,8 @@ pub const JOIN_TOKENS: &str = "join/";
 pub const MEMBERS: &str = "member/";
 /// Whose certificates the servers of this store show.
 pub const CLUSTER_AUTHORITY: &str = "cluster/authority";
+/// How far what is old has been removed.
+pub const CLUSTER_RETENTION: &str = "cluster/retention";
 /// Finished runs that history has not taken yet.
 pub const ARCHIVE_OUTBOX: &str = "outbox/archive/";
 /// Desired allocations.

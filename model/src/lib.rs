@@ -19,7 +19,8 @@ pub mod step;
 pub use allocation::{Allocation, Observed, ObservedState, Outcome, Phase, StartFailure, Stop, Usage};
 pub use cluster::{
     ArchivedRun, ClusterAuthority, ClusterVersion, DedupeRecord, Drain, Eligibility, InboxEntry, JoinToken, Leader,
-    Member, NumberRecord, Request, RequestKind, Role, RunSummary, SessionRecord, TeamRecord, TokenRecord,
+    Member, NumberRecord, Request, RequestKind, Retention, Role, RunSummary, SessionRecord, SweptTo, TeamRecord,
+    TokenRecord,
 };
 pub use id::{AllocId, Fence, IdError, NodeId, PipelineName, RunId, StepName, TeamName};
 pub use node::{NodeFacts, NodeRecord};

@@ -7,8 +7,8 @@
 use model::record::{Record, RecordError, decode, encode};
 use model::{
     Allocation, ArchivedRun, ClusterAuthority, ClusterVersion, DedupeRecord, DefChunk, Eligibility, InboxEntry,
-    JoinToken, Leader, Member, NodeRecord, NumberRecord, Observed, PipelineRecord, Request, RunDef, RunHeader,
-    SessionRecord, StepRecord, TeamRecord, TokenRecord,
+    JoinToken, Leader, Member, NodeRecord, NumberRecord, Observed, PipelineRecord, Request, Retention, RunDef,
+    RunHeader, SessionRecord, StepRecord, TeamRecord, TokenRecord,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -68,6 +68,7 @@ fn kinds() -> Vec<Kind> {
         PipelineRecord true,
         // Written once by the API and removed by the leader.
         Request false,
+        Retention true,
         RunHeader true,
         SessionRecord true,
         StepRecord true,

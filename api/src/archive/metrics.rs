@@ -71,3 +71,48 @@ impl ArchiveMetrics {
         self.failures.with_label_values(&[part]).inc();
     }
 }
+
+/// What is counted about removing what is old. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct RetentionMetrics {
+    /// Runs that were removed.
+    pub(super) runs: IntCounter,
+    /// Runs whose logs were removed before them.
+    pub(super) logs: IntCounter,
+    /// Blobs that were removed.
+    pub(super) blobs: IntCounter,
+    /// Their bytes.
+    pub(super) bytes: IntCounter,
+    /// Sweeps that failed and are tried again.
+    pub(super) failures: IntCounter,
+}
+
+impl RetentionMetrics {
+    /// Fresh numbers, registered in `registry`.
+    ///
+    /// # Errors
+    /// When `registry` has one of the names already.
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let made = IntCounter::new(name, help)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok(made)
+        };
+        Ok(Self {
+            runs: counter(
+                "buildflow_retention_runs_removed_total",
+                "Finished runs that were kept long enough.",
+            )?,
+            logs: counter(
+                "buildflow_retention_logs_removed_total",
+                "Runs whose logs were kept long enough.",
+            )?,
+            blobs: counter("buildflow_retention_blobs_removed_total", "Blobs that went with them.")?,
+            bytes: counter("buildflow_retention_bytes_removed_total", "The bytes of these blobs.")?,
+            failures: counter(
+                "buildflow_retention_failures_total",
+                "Sweeps that failed and are tried again.",
+            )?,
+        })
+    }
+}

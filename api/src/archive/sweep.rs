@@ -7,6 +7,7 @@
 //! | `dedupe/` | leased |
 //! | `request/`, `observed/`, `alloc/` | the leader removes them |
 //! | `outbox/archive/` | history takes them |
+//! | `cluster/` | a few keys |
 //! | `number/` | one for each pipeline that ever was, a hundred bytes each: they stay, so that no number is given twice |
 //!
 //! Parts without a header: a server that wrote the chunks of a definition, fell asleep, and never

@@ -7,10 +7,11 @@ use super::feed::{Picture, StepLog, picture};
 use super::hub::{LogError, LogHub};
 use super::relay;
 use super::tail::{Abroad, Part, Position, Scope, Tail, download, parts_of};
+use crate::clock;
 use crate::fleet::definitions::DefinitionError;
 use crate::problem::{Answer, Problem};
 use crate::state::Shared;
-use api_core::logs::{LogId, fence_of, step_prefix};
+use api_core::logs::{LogId, fence_of, run_prefix, step_prefix};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -151,6 +152,7 @@ fn truth(name: &str, value: &str) -> Answer<bool> {
         )),
         (status = 400, description = "A parameter is wrong or not supported yet.", body = crate::dto::Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run, step or attempt.", body = crate::dto::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "It was kept long enough and is removed.", body = crate::dto::Problem, content_type = "application/problem+json"),
         (status = 416, description = "The log ends before `offset`.", body = crate::dto::Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -170,6 +172,7 @@ async fn step_logs(
         None => None,
     };
     let log = fixed.clone().unwrap_or_else(|| picture.steps[step].clone());
+    refuse_removed(&server, &picture, &step_prefix(&run, step), std::slice::from_ref(&log)).await?;
     let Some(live) = wish.mode() else {
         return download_step(hub, &picture, step, &log, wish.offset.unwrap_or(0)).await;
     };
@@ -207,6 +210,7 @@ async fn step_logs(
         )),
         (status = 400, description = "A parameter is wrong or not supported yet.", body = crate::dto::Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run.", body = crate::dto::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "They were kept long enough and are removed.", body = crate::dto::Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn run_logs(
@@ -225,6 +229,7 @@ async fn run_logs(
     }
     let run = run_id(&run)?;
     let picture = Arc::new(look(&server, &run).await?);
+    refuse_removed(&server, &picture, &run_prefix(&run), &picture.steps).await?;
     let Some(live) = wish.mode() else {
         let complete = picture.is_over();
         let body = stream_body(&run, download(server.logs.clone(), parts_of(&picture)));
@@ -282,6 +287,28 @@ async fn look(server: &Shared, run: &RunId) -> Answer<Picture> {
     picture(server.store(), &server.definitions, &server.archives, run)
         .await
         .map_err(definition_problem)
+}
+
+/// Refuses logs that had bytes, were kept for as long as logs are, and have been removed.
+async fn refuse_removed(server: &Shared, picture: &Picture, prefix: &str, logs: &[StepLog]) -> Answer<()> {
+    let had_bytes = |log: &StepLog| matches!(log, StepLog::Ended { total, .. } if *total != Some(0));
+    if !logs.iter().any(had_bytes) {
+        return Ok(());
+    }
+    let header = &picture.definition.header;
+    let (keep, branch) = (&server.config.keep, header.source.branch());
+    if !picture.is_over() || !keep.logs_are_over(branch, header.created_ms, clock::now_ms()) {
+        return Ok(());
+    }
+    let there = server.deps.blobs.list_page(prefix, None, 1).await;
+    if !there.map_err(|e| log_problem(&e.into()))?.entries.is_empty() {
+        return Ok(());
+    }
+    let days = keep.logs_of_ms(branch) / 86_400_000;
+    Err(Problem::from_status(
+        StatusCode::GONE,
+        format!("the log was removed: logs of such runs are kept for {days} days"),
+    ))
 }
 
 fn definition_problem(error: DefinitionError) -> Problem {

@@ -50,6 +50,7 @@ impl World {
             advertise: String::new(),
             node_lease_ms: 20_000,
             archive: crate::ArchiveTimes::default(),
+            keep: crate::Keep::default(),
         };
         let server = Server::new(config, deps);
         let router = routes().split_for_parts().0.with_state(server.clone());
@@ -278,6 +279,17 @@ async fn the_whole_run_is_downloaded_or_followed() {
     let response = world.get(&format!("{ALL}?follow=true"), &[]).await;
     let kinds: Vec<String> = events(&body(response).await).into_iter().map(|e| e.event).collect();
     assert_eq!(kinds, ["step", "log", "end", "done"]);
+
+    // The run is of 1970: its logs may go at any time.
+    let blobs = world.server.deps.blobs.clone();
+    for entry in blobs.list("log/").await.unwrap() {
+        blobs.delete(&entry.name).await.unwrap();
+    }
+    for path in [UNIT.to_owned(), ALL.to_owned(), format!("{UNIT}?follow=true")] {
+        let (status, detail) = world.refusal(&path, &[]).await;
+        assert_eq!(status, StatusCode::GONE, "{path}");
+        assert!(detail.contains("kept for 90 days"), "{detail}");
+    }
 }
 
 #[tokio::test]

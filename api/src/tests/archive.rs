@@ -27,9 +27,11 @@ use store::{
 use tokio::sync::watch;
 
 /// History that can be away.
-struct Moody {
-    inner: SqliteHistory,
-    away: AtomicBool,
+pub(super) struct Moody {
+    pub(super) inner: SqliteHistory,
+    pub(super) away: AtomicBool,
+    /// It removes nothing.
+    pub(super) clings: AtomicBool,
     refused: AtomicUsize,
 }
 
@@ -60,13 +62,27 @@ impl History for Moody {
     async fn count_runs(&self, filter: &RunFilter) -> Result<u64, HistoryError> {
         self.here()?.count_runs(filter).await
     }
+    async fn oldest_runs(
+        &self,
+        before_ms: u64,
+        after: Option<(u64, &RunId)>,
+        limit: usize,
+    ) -> Result<Vec<store::history::Oldest>, HistoryError> {
+        self.here()?.oldest_runs(before_ms, after, limit).await
+    }
+    async fn remove_runs(&self, runs: &[RunId]) -> Result<(), HistoryError> {
+        if self.clings.load(Ordering::SeqCst) {
+            return Err(HistoryError::Unavailable("injected: it clings".to_owned()));
+        }
+        self.here()?.remove_runs(runs).await
+    }
     async fn check(&self) -> Result<String, HistoryError> {
         self.here()?.check().await
     }
 }
 
 /// A store whose next batches fail: before they are applied, or after, so that nobody knows.
-struct Doubtful {
+pub(super) struct Doubtful {
     inner: Arc<MemoryStore>,
     before: AtomicUsize,
     after: AtomicUsize,
@@ -119,16 +135,16 @@ impl Store for Doubtful {
 }
 
 /// A stage with everything that can fail, and the leader's key in the test's hand.
-struct Yard {
-    stage: Stage,
-    store: Arc<Doubtful>,
-    blobs: Arc<FlakyBlobs>,
-    history: Arc<Moody>,
+pub(super) struct Yard {
+    pub(super) stage: Stage,
+    pub(super) store: Arc<Doubtful>,
+    pub(super) blobs: Arc<FlakyBlobs>,
+    pub(super) history: Arc<Moody>,
     leading: watch::Sender<Option<Revision>>,
 }
 
 impl Yard {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let inner = Arc::new(MemoryStore::new());
         let mut stage = Stage::over(inner.clone(), tempfile::tempdir().unwrap()).await;
         let store = Arc::new(Doubtful {
@@ -141,6 +157,7 @@ impl Yard {
         let history = Arc::new(Moody {
             inner: SqliteHistory::open(stage.folder.path().join("past")).unwrap(),
             away: AtomicBool::new(false),
+            clings: AtomicBool::new(false),
             refused: AtomicUsize::new(0),
         });
         let (leading, led) = watch::channel(None);
@@ -166,8 +183,13 @@ impl Yard {
         }
     }
 
+    /// Removes what is old from now on. Runs of most tests are.
+    pub(super) fn retain(&mut self) {
+        self.stage.loops.spawn(archive::retain(self.stage.server.clone()));
+    }
+
     /// Begins a term.
-    async fn lead(&self) {
+    pub(super) async fn lead(&self) {
         let leader = Leader {
             server: "one".to_owned(),
             unknown: Unknown::new(),
@@ -178,7 +200,7 @@ impl Yard {
         };
     }
 
-    async fn until(&self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, holds: impl AsyncFn(&Self) -> bool) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !holds(self).await {
             assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
@@ -213,6 +235,15 @@ impl Yard {
 
     /// A run that has ended, written at once as it would be left.
     async fn ended(&self, id: &str, number: u64, steps: usize) -> RunId {
+        self.written(id, number, steps, StepStatus::Success).await
+    }
+
+    /// A run that goes on.
+    pub(super) async fn running(&self, id: &str) -> RunId {
+        self.written(id, 1, 1, StepStatus::Running).await
+    }
+
+    async fn written(&self, id: &str, number: u64, steps: usize, status: StepStatus) -> RunId {
         let run = RunId::new(id).unwrap();
         let names = (0..steps).map(|n| step_def(&format!("s{n}")));
         let def = RunDef {
@@ -228,7 +259,7 @@ impl Yard {
             self.stage.write(Txn::new().put(key::run_def(&run, n), chunk)).await;
         }
         for part in (0..steps).collect::<Vec<_>>().chunks(100) {
-            let done = record(StepStatus::Success);
+            let done = record(status);
             let txn = part
                 .iter()
                 .fold(Txn::new(), |txn, n| txn.put(key::step(&run, *n), &done));

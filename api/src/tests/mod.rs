@@ -10,6 +10,7 @@ mod mortal;
 mod nodes;
 mod pipelines;
 mod push;
+mod retention;
 mod runs;
 mod served;
 mod several;

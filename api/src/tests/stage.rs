@@ -227,6 +227,7 @@ impl Stage {
             advertise: String::new(),
             node_lease_ms: 20_000,
             archive: crate::ArchiveTimes::default(),
+            keep: crate::Keep::default(),
         };
         let name = TeamName::new("default").unwrap();
         let team = TeamRecord {

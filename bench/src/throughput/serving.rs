@@ -137,6 +137,7 @@ fn assemble(
                 after_ms: arguments.archive_after_ms,
                 ..ArchiveTimes::default()
             },
+            keep: api::Keep::default(),
         },
         Deps {
             store,

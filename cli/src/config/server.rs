@@ -4,6 +4,7 @@ use super::{Checked, DEFAULT_PORT, Span, check_file, check_url, check_word};
 use crate::logging::LogFormat;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_yaml::with::singleton_map;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -56,6 +57,9 @@ pub(crate) struct ServerFile {
     /// How long the certificate of a node goes.
     #[serde(default = "default_certificate")]
     pub(crate) node_certificate: Span,
+    /// How long finished runs and their logs are kept.
+    #[serde(default)]
+    pub(crate) keep: KeepFile,
     /// Whether repositories may be folders of this machine.
     #[serde(default)]
     pub(crate) file_repositories: bool,
@@ -193,6 +197,64 @@ pub(crate) struct PostgresFile {
     pub(crate) ca: Option<PathBuf>,
 }
 
+/// How long what is kept, counted from a run's trigger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct KeepFile {
+    /// A finished run and everything of it.
+    pub(crate) runs: Span,
+    /// Logs of runs of `branches`, and of what is no branch, e.g. tags.
+    pub(crate) logs: Span,
+    /// Logs of all other runs.
+    pub(crate) branch_logs: Span,
+    /// Branches whose logs are kept for long.
+    pub(crate) branches: BTreeSet<String>,
+}
+
+impl Default for KeepFile {
+    fn default() -> Self {
+        let keep = api::Keep::default();
+        let span = |ms: u64| Span(std::time::Duration::from_millis(ms));
+        Self {
+            runs: span(keep.runs_ms),
+            logs: span(keep.logs_ms),
+            branch_logs: span(keep.branch_logs_ms),
+            branches: keep.branches,
+        }
+    }
+}
+
+impl From<KeepFile> for api::Keep {
+    fn from(file: KeepFile) -> Self {
+        Self {
+            runs_ms: file.runs.ms(),
+            logs_ms: file.logs.ms(),
+            branch_logs_ms: file.branch_logs.ms(),
+            branches: file.branches,
+        }
+    }
+}
+
+impl KeepFile {
+    fn check(&self) -> Result<(), String> {
+        let (least, most) = (Span::seconds(3_600), Span::seconds(36_500 * 86_400));
+        let spans = [
+            ("keep.runs", self.runs),
+            ("keep.logs", self.logs),
+            ("keep.branch_logs", self.branch_logs),
+        ];
+        for (key, value) in spans {
+            if !(least..=most).contains(&value) {
+                return Err(format!("{key}: {value} must be {least} to {most}"));
+            }
+        }
+        if self.logs > self.runs || self.branch_logs > self.runs {
+            return Err("keep: logs go with their run at the latest; make `runs` the longest".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// Who this server is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -264,6 +326,7 @@ impl ServerFile {
             node_grace: default_grace(),
             election_lease: default_election(),
             node_certificate: default_certificate(),
+            keep: KeepFile::default(),
             file_repositories: false,
             log: LogFormat::default(),
         }
@@ -383,6 +446,7 @@ impl Checked for ServerFile {
         check_word("name", &self.name)?;
         self.url.as_ref().map_or(Ok(()), |url| check_url("url", url))?;
         self.check_times()?;
+        self.keep.check()?;
         self.check_tls()?;
         self.check_reach()?;
         if let StoreFile::Etcd(etcd) = &self.store {

@@ -39,6 +39,12 @@ fn a_refusal_names_key_and_line() {
             "no length of time; write it as 20s",
         ),
         (with(&["data: /x\nnode_lease: 1s\n"]), "node_lease: 1s must be 2s to 1d"),
+        (with(&["data: /x\nkeep: { run: 1d }\n"]), "unknown field `run`"),
+        (
+            with(&["data: /x\nkeep: { runs: 1m }\n"]),
+            "keep.runs: 1m must be 1h to 36500d",
+        ),
+        (with(&["data: /x\nkeep: { runs: 20d }\n"]), "make `runs` the longest"),
         (with(&["data: /x\nstore: mysql\n"]), "unknown variant `mysql`"),
         (
             with(&["data: /x\nstore: { etcd: { endpoints: [] } }\n"]),
@@ -128,6 +134,7 @@ fn what_several_servers_can_share_is_taken() {
     let postgres = "history: { postgres: { url: 'postgres://u@h/d' } }\n";
     for text in [
         "data: /x\nlisten: 0.0.0.0:7420\nadvertise: http://a:7420\n".to_owned(),
+        "data: /x\nkeep: { runs: 20d, logs: 10d, branch_logs: 1d, branches: [main, stable] }\n".to_owned(),
         format!("{ETCD}{S3}"),
         format!("{ETCD}{S3}{TWO}{postgres}"),
         format!("{ETCD}{TWO}{postgres}blobs: {{ folder: {{ path: /nfs/blobs, shared: true }} }}\n"),
@@ -192,7 +199,8 @@ fn what_is_printed_is_read_back() {
     let servers = [
         "data: /x\n".to_owned(),
         format!("{ETCD}{S3}{TWO}history: {{ postgres: {{ url_file: u, ca: /c }} }}\nnode_lease: 10m\n"),
-        "data: /x\nblobs: { folder: { path: /p, shared: true } }\nstore: embedded\nhistory: embedded\n".to_owned(),
+        "data: /x\nblobs: { folder: { path: /p, shared: true } }\nstore: embedded\nhistory: embedded\nkeep: { branches: [] }\n"
+            .to_owned(),
     ];
     for text in servers {
         let file: ServerFile = read_text(&text).expect("valid");

@@ -110,6 +110,7 @@ pub(crate) async fn serve(
         advertise,
         node_lease_ms: file.node_lease.ms(),
         archive: ArchiveTimes::default(),
+        keep: file.keep.clone().into(),
     };
     let api = Api::new(config, deps);
     api.add_metrics(scheduler.registry());

@@ -18,7 +18,9 @@ use async_trait::async_trait;
 use connections::Connections;
 use model::{ArchivedRun, PipelineName, RunId, TeamName};
 use store::history::row::{self, Statement, Value};
-use store::history::{History, HistoryError, RunFilter, RunPage, RunQuery, check_put};
+use store::history::{
+    History, HistoryError, Oldest, RunFilter, RunPage, RunQuery, check_page, check_put, check_removal,
+};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -37,10 +39,14 @@ const PUT: &str = "
     WHERE excluded.attempt > kept.attempt
 ";
 
+/// As [`PUT`].
+const REMOVE: &str = "DELETE FROM buildflow_run WHERE id = ANY($1)";
+
 /// What a check looks at.
 const CHECK: &str = "
     SELECT current_setting('server_version'), current_database()::text, pg_is_in_recovery(),
-        has_table_privilege('buildflow_run', 'SELECT, INSERT, UPDATE'),
+        has_table_privilege('buildflow_run', 'SELECT') AND has_table_privilege('buildflow_run', 'INSERT')
+            AND has_table_privilege('buildflow_run', 'UPDATE') AND has_table_privilege('buildflow_run', 'DELETE'),
         (SELECT max(version) FROM buildflow_migration)
 ";
 
@@ -170,6 +176,36 @@ impl History for PostgresHistory {
         Ok(count.unsigned_abs())
     }
 
+    async fn oldest_runs(
+        &self,
+        created_before_ms: u64,
+        after: Option<(u64, &RunId)>,
+        limit: usize,
+    ) -> Result<Vec<Oldest>, HistoryError> {
+        check_page(limit)?;
+        let rows = self
+            .select(&row::oldest(TABLE, created_before_ms, after, limit))
+            .await?;
+        let mut runs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (id, branch): (String, Option<String>) = (column(row, 1)?, column(row, 2)?);
+            runs.extend(row::oldest_run(column(row, 0)?, &id, branch));
+        }
+        Ok(runs)
+    }
+
+    async fn remove_runs(&self, runs: &[RunId]) -> Result<(), HistoryError> {
+        check_removal(runs)?;
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<&str> = runs.iter().map(RunId::as_str).collect();
+        self.connections
+            .call(REMOVE, &[(&ids, Type::TEXT_ARRAY)])
+            .await
+            .map(drop)
+    }
+
     async fn check(&self) -> Result<String, HistoryError> {
         let rows = self.connections.call(CHECK, &[]).await?;
         let Some(found) = rows.first() else {
@@ -185,7 +221,7 @@ impl History for PostgresHistory {
         if !column::<bool>(found, 3)? {
             return Err(HistoryError::Failed(format!(
                 "the user may not read and write the table {TABLE} of `{database}`: \
-                 GRANT SELECT, INSERT, UPDATE ON {TABLE} TO it"
+                 GRANT SELECT, INSERT, UPDATE, DELETE ON {TABLE} TO it"
             )));
         }
         let schema: i32 = column(found, 4)?;

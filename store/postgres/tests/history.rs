@@ -192,7 +192,7 @@ async fn what_no_waiting_mends_is_said() {
         .expect("granted");
     let history = PostgresHistory::connect(plain(weak)).await.expect("it connects");
     let checked = history.check().await.expect_err("it may not write").to_string();
-    assert!(checked.contains("GRANT SELECT, INSERT, UPDATE"), "{checked}");
+    assert!(checked.contains("GRANT SELECT, INSERT, UPDATE, DELETE"), "{checked}");
     client
         .batch_execute("INSERT INTO buildflow_migration VALUES (99)")
         .await

@@ -5,7 +5,7 @@
 //! after the database was away.
 
 use super::{
-    COUNT_MAX, History, HistoryError, PAGE_MAX, PUT_MAX, RunFilter, RunOrder, RunPage, RunQuery, SEARCHED_MAX,
+    COUNT_MAX, History, HistoryError, Oldest, PAGE_MAX, PUT_MAX, RunFilter, RunOrder, RunPage, RunQuery, SEARCHED_MAX,
 };
 use model::record::Unknown;
 use model::run::{Event, RunError, RunStatus, Source};
@@ -23,7 +23,8 @@ macro_rules! history_conformance_tests {
             what_is_put_is_read, the_greater_attempt_wins, a_put_is_whole_and_idempotent,
             filters_mean_what_they_say, pages_join_without_gap_or_repeat, pages_join_while_runs_arrive,
             numbers_order_a_pipeline, odd_texts_are_kept_and_harmless, limits_are_reached_and_not_passed,
-            ids_are_ordered_bytewise, puts_at_once_do_not_disturb_each_other, a_check_says_what_is_there
+            ids_are_ordered_bytewise, puts_at_once_do_not_disturb_each_other, a_check_says_what_is_there,
+            the_oldest_come_first_and_can_be_forgotten
         }
     };
     (@each $fresh:path: $($case:ident),+ $(,)?) => {
@@ -115,6 +116,64 @@ pub async fn what_is_put_is_read(history: Arc<dyn History>) {
     assert_eq!(history.find_run(team, &other, 7).await, Ok(None));
     assert_eq!(history.get_run(&RunId::new("01jdc").expect("legal")).await, Ok(None));
     assert_eq!(history.put_runs(&[]).await, Ok(()));
+}
+
+/// By the time of the trigger, then by id; page by page, also while runs are forgotten.
+pub async fn the_oldest_come_first_and_can_be_forgotten(history: Arc<dyn History>) {
+    let mut runs: Vec<ArchivedRun> = (0..30).map(|n| archived(&format!("01jd{n:02}"), n / 3)).collect();
+    runs[4].summary.source.git_ref = "refs/tags/v1".to_owned();
+    runs[7].summary.source.git_ref = "refs/heads/topic".to_owned();
+    // The order of their arrival says nothing.
+    runs.reverse();
+    put(&*history, &runs).await;
+    runs.reverse();
+    let before_ms = runs[24].summary.created_ms;
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map(|o: &Oldest| (o.created_ms, o.run.clone()));
+        let after = after.as_ref().map(|(at, run)| (*at, run));
+        let page = history.oldest_runs(before_ms, after, 7).await.expect("it is listed");
+        if page.is_empty() {
+            break;
+        }
+        // What was seen may go meanwhile.
+        if found.len() == 7 {
+            let ids: Vec<RunId> = found.iter().take(3).map(|o| o.run.clone()).collect();
+            history.remove_runs(&ids).await.expect("forgotten");
+        }
+        found.extend(page);
+    }
+    let expected: Vec<Oldest> = runs[..24]
+        .iter()
+        .map(|r| Oldest {
+            created_ms: r.summary.created_ms,
+            run: r.summary.id.clone(),
+            branch: r.summary.source.branch().map(str::to_owned),
+        })
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!(found[4].branch, None, "a tag is no branch");
+    let ids: Vec<RunId> = expected.iter().map(|o| o.run.clone()).collect();
+    for _ in 0..2 {
+        assert_eq!(history.remove_runs(&ids).await, Ok(()), "also when they are gone");
+    }
+    assert_eq!(history.remove_runs(&[]).await, Ok(()));
+    assert_eq!(history.oldest_runs(before_ms, None, 7).await, Ok(Vec::new()));
+    assert_eq!(history.get_run(&ids[5]).await, Ok(None));
+    assert_eq!(
+        listed(&*history, RunFilter::default()).await.len(),
+        6,
+        "the others stay"
+    );
+    for limit in [0, PAGE_MAX + 1] {
+        let refused = history.oldest_runs(before_ms, None, limit).await;
+        assert!(matches!(refused, Err(HistoryError::Illegal(_))), "{refused:?}");
+    }
+    let many = vec![ids[0].clone(); PUT_MAX + 1];
+    assert!(matches!(
+        history.remove_runs(&many).await,
+        Err(HistoryError::Illegal(_))
+    ));
 }
 
 /// In whatever order they come, also within one put.

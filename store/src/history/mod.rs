@@ -106,12 +106,7 @@ impl RunQuery {
     /// # Errors
     /// [`HistoryError::Illegal`].
     pub fn check(&self) -> Result<(), HistoryError> {
-        if !(1..=PAGE_MAX).contains(&self.limit) {
-            let limit = self.limit;
-            return Err(HistoryError::Illegal(format!(
-                "a page of {limit} runs; it may have 1 to {PAGE_MAX}"
-            )));
-        }
+        check_page(self.limit)?;
         let of_pipeline = self.filter.team.is_some() && self.filter.pipeline.is_some();
         if matches!(self.order, RunOrder::Number { .. }) && !of_pipeline {
             return Err(HistoryError::Illegal(
@@ -120,6 +115,17 @@ impl RunQuery {
         }
         Ok(())
     }
+}
+
+/// The oldest runs are asked for from there on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Oldest {
+    /// When the run was triggered, milliseconds of the Unix epoch.
+    pub created_ms: u64,
+    /// Which run.
+    pub run: RunId,
+    /// Of which branch, if that can be searched for.
+    pub branch: Option<String>,
 }
 
 /// A page of runs.
@@ -185,9 +191,49 @@ pub trait History: Send + Sync + 'static {
     /// How many runs there are, up to [`COUNT_MAX`].
     async fn count_runs(&self, filter: &RunFilter) -> Result<u64, HistoryError>;
 
+    /// The first runs by the time of their trigger, then by id, that were triggered before a moment and
+    /// come after a run; at most `limit` ([`PAGE_MAX`] at most). Also those whose record cannot be read.
+    async fn oldest_runs(
+        &self,
+        created_before_ms: u64,
+        after: Option<(u64, &RunId)>,
+        limit: usize,
+    ) -> Result<Vec<Oldest>, HistoryError>;
+
+    /// Forgets runs, durably, all of them or none; one that is not there is no error. At most
+    /// [`PUT_MAX`]. Whoever calls has removed what they point to.
+    async fn remove_runs(&self, runs: &[RunId]) -> Result<(), HistoryError>;
+
     /// Tries whether runs can be taken and read, changing nothing. Answers one sentence that says
     /// what is there; the error says what to mend.
     async fn check(&self) -> Result<String, HistoryError>;
+}
+
+/// Refuses a question for the oldest runs that no engine answers.
+///
+/// # Errors
+/// [`HistoryError::Illegal`].
+pub fn check_page(limit: usize) -> Result<(), HistoryError> {
+    if (1..=PAGE_MAX).contains(&limit) {
+        return Ok(());
+    }
+    Err(HistoryError::Illegal(format!(
+        "a page of {limit} runs; it may have 1 to {PAGE_MAX}"
+    )))
+}
+
+/// Refuses a removal that no engine makes.
+///
+/// # Errors
+/// [`HistoryError::Illegal`].
+pub fn check_removal(runs: &[RunId]) -> Result<(), HistoryError> {
+    if runs.len() > PUT_MAX {
+        let count = runs.len();
+        return Err(HistoryError::Illegal(format!(
+            "{count} runs at once; {PUT_MAX} are the most"
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses a put that no engine takes.

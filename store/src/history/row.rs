@@ -4,7 +4,7 @@
 //! Columns hold copies for the search only. The record itself is kept as bytes, so that no engine's
 //! idea of text, numbers or time can change it. Not here: connections and schemas.
 
-use super::{COUNT_MAX, RunFilter, RunOrder, RunQuery, SEARCHED_MAX};
+use super::{COUNT_MAX, Oldest, RunFilter, RunOrder, RunQuery, SEARCHED_MAX};
 use model::{ArchivedRun, RecordError, RunId};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -191,6 +191,40 @@ pub fn list(table: &str, query: &RunQuery) -> Option<Statement> {
         text: format!("SELECT record FROM {table}{conditions} ORDER BY {order} LIMIT {limit}"),
         values: search.values,
     })
+}
+
+/// The statement that answers [`super::History::oldest_runs`]; its columns are the time of the trigger,
+/// the id and the branch. One index holds them in this order.
+#[must_use]
+pub fn oldest(table: &str, created_before_ms: u64, after: Option<(u64, &RunId)>, limit: usize) -> Statement {
+    let mut values = vec![Value::Number(number(created_before_ms))];
+    let mut further = "";
+    if let Some((created_ms, run)) = after {
+        values.extend([Value::Number(number(created_ms)), Value::Text(run.to_string())]);
+        further = " AND (created_ms, id) > ($2, $3)";
+    }
+    Statement {
+        text: format!(
+            "SELECT created_ms, id, branch FROM {table} WHERE created_ms < $1{further} ORDER BY created_ms, id LIMIT {limit}"
+        ),
+        values,
+    }
+}
+
+/// A row of that answer; `None`, and a word in the log, for an id that no run has.
+#[must_use]
+pub fn oldest_run(created_ms: i64, id: &str, branch: Option<String>) -> Option<Oldest> {
+    match RunId::new(id) {
+        Ok(run) => Some(Oldest {
+            created_ms: created_ms.unsigned_abs(),
+            run,
+            branch,
+        }),
+        Err(error) => {
+            tracing::error!(id, %error, "row of history passed over");
+            None
+        }
+    }
 }
 
 /// The statement that counts, up to [`COUNT_MAX`]. `None`: nothing can match.

@@ -5,7 +5,7 @@
 //! history never slows a build down.
 
 use super::row::{self, Row, Statement, Value};
-use super::{History, HistoryError, RunFilter, RunPage, RunQuery, check_put};
+use super::{History, HistoryError, Oldest, RunFilter, RunPage, RunQuery, check_page, check_put, check_removal};
 use crate::durable::make_folder;
 use async_trait::async_trait;
 use model::{ArchivedRun, PipelineName, RunId, TeamName};
@@ -240,6 +240,27 @@ impl History for SqliteHistory {
         Ok(count.unsigned_abs())
     }
 
+    async fn oldest_runs(
+        &self,
+        created_before_ms: u64,
+        after: Option<(u64, &RunId)>,
+        limit: usize,
+    ) -> Result<Vec<Oldest>, HistoryError> {
+        check_page(limit)?;
+        let statement = row::oldest("run", created_before_ms, after, limit);
+        let rows = self.on(|i| &i.readers, move |c| oldest(c, &statement)).await?;
+        let runs = rows
+            .into_iter()
+            .map(|(at, id, branch)| row::oldest_run(at, &id, branch));
+        Ok(runs.flatten().collect())
+    }
+
+    async fn remove_runs(&self, runs: &[RunId]) -> Result<(), HistoryError> {
+        check_removal(runs)?;
+        let ids: Vec<String> = runs.iter().map(ToString::to_string).collect();
+        self.on(|i| &i.writer, move |c| remove(c, &ids)).await
+    }
+
     async fn check(&self) -> Result<String, HistoryError> {
         let version = self
             .on(
@@ -297,6 +318,27 @@ fn select(connection: &mut Connection, statement: &Statement) -> Result<Vec<Vec<
     let mut prepared = connection.prepare_cached(&statement.text)?;
     let rows = prepared.query_map(rusqlite::params_from_iter(&statement.values), |r| r.get(0))?;
     rows.collect()
+}
+
+/// The columns of [`row::oldest`].
+type OldestRow = (i64, String, Option<String>);
+
+fn oldest(connection: &mut Connection, statement: &Statement) -> Result<Vec<OldestRow>, rusqlite::Error> {
+    let mut prepared = connection.prepare_cached(&statement.text)?;
+    let rows = prepared.query_map(rusqlite::params_from_iter(&statement.values), |r| {
+        Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+    })?;
+    rows.collect()
+}
+
+fn remove(connection: &mut Connection, ids: &[String]) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for id in ids {
+        transaction
+            .prepare_cached("DELETE FROM run WHERE id = ?1")?
+            .execute([id])?;
+    }
+    transaction.commit()
 }
 
 fn count(connection: &mut Connection, statement: &Statement) -> Result<i64, rusqlite::Error> {

@@ -9,14 +9,16 @@
 //! 3. history takes the entry's record, as often as it is told;
 //! 4. the outbox entry goes, if it is still the one that history was told.
 //!
-//! Not here: who carries the parts out.
+//! [`Keep`] says how long it is kept then. Not here: who carries the parts out.
 
 mod archiver;
 mod change;
 mod form;
+mod keep;
 
 pub use archiver::{
     Archiver, BATCH_MAX, Effect, Event, IN_FLIGHT_MAX, Move, MoveResult, PutResult, StoreResult, Times, Told,
 };
 pub use change::{Change, Expect, Write, cancel_request};
 pub use form::{Form, FormStep, blob_name, summary};
+pub use keep::Keep;
