@@ -363,6 +363,19 @@ impl World {
         self.answer_in_order(which, to, AgentEvent::Forget { stream, alloc });
     }
 
+    /// In the end no server believes in an order that is gone, unless it is about to hear so.
+    pub(crate) fn check_standing(&self) {
+        for (which, server) in self.servers.iter().enumerate() {
+            for (machine, session) in server.sessions.iter().filter(|(_, s)| !s.awaited) {
+                assert!(
+                    session.standing.is_empty(),
+                    "s{which} believes that n{machine} still has orders: {:?}",
+                    session.standing
+                );
+            }
+        }
+    }
+
     /// The record of an allocation's step, while its run is in the live store.
     pub(crate) fn step_of(&self, alloc: &AllocId) -> Option<StepRecord> {
         let (run, step, _) = alloc.parts()?;
