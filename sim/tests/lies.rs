@@ -9,6 +9,7 @@ const SEEDS: u64 = 400;
 fn exposed(lie: Lie, words: &[&str]) {
     let found = (0..SEEDS).find_map(|seed| Some((seed, sim::run_with(seed, lie).err()?)));
     let (seed, said) = found.unwrap_or_else(|| panic!("{lie:?} goes unnoticed"));
+    println!("{lie:?} is noticed under seed {seed}");
     assert!(
         words.iter().any(|word| said.contains(word)),
         "{lie:?}, seed {seed}: {said}"
