@@ -27,7 +27,7 @@ impl World {
         if report.state == ObservedState::Ended {
             session.leaving.ended(&report.alloc);
         }
-        if report.state == ObservedState::Preparing && session.standing.contains(&report.alloc) {
+        if report.state == ObservedState::Preparing && session.standing.contains_key(&report.alloc) {
             let alloc = report.alloc.clone();
             session.preparing.insert(alloc.clone(), (*report).clone());
             let late = ServerEvent::FilePreparing { stream, alloc };
@@ -50,7 +50,7 @@ impl World {
         let Some(session) = self.session_mut(which, stream) else {
             return;
         };
-        let stands = session.standing.contains(alloc);
+        let stands = session.standing.contains_key(alloc);
         if let Some(report) = session.preparing.remove(alloc).filter(|_| stands) {
             let report = Box::new(report);
             self.tell_server(

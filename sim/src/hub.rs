@@ -92,7 +92,7 @@ impl World {
         let Some(session) = self.session_mut(which, stream) else {
             return;
         };
-        if !session.standing.contains(&alloc) && !self.may_write_log(stream, &alloc) {
+        if !session.standing.contains_key(&alloc) && !self.may_write_log(stream, &alloc) {
             if let Some(session) = self.session_mut(which, stream) {
                 session.logs.remove(&alloc);
             }

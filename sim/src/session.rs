@@ -10,10 +10,10 @@ use crate::message::{AgentEvent, ServerEvent, Stream};
 use crate::world::World;
 use api_core::fleet::{Desired, Gone, Leaving, Word, is_folded};
 use model::record::Unknown;
-use model::{AllocId, Allocation, NodeRecord, Observed, SessionRecord, StepRecord, key};
+use model::{AllocId, Allocation, NodeRecord, Observed, SessionRecord, StepRecord, Stop, key};
 use node_agent::{Order, Work};
 use rand::Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use store::{Change, Commit, Expect, LeaseId, Revision, Txn, WatchEvent};
 
 /// A stream that a server holds.
@@ -34,7 +34,7 @@ pub(crate) struct Session {
     /// Changes are on their way.
     awaited: bool,
     /// The orders that stand, as the watch tells.
-    pub(crate) standing: BTreeSet<AllocId>,
+    pub(crate) standing: BTreeMap<AllocId, Option<Stop>>,
     pub(crate) leaving: Leaving,
     /// What is being prepared and was not filed.
     pub(crate) preparing: BTreeMap<AllocId, Observed>,
@@ -109,7 +109,7 @@ impl World {
             desired: Desired::default(),
             cursor: None,
             awaited: false,
-            standing: BTreeSet::new(),
+            standing: BTreeMap::new(),
             leaving: Leaving::default(),
             preparing: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -249,7 +249,7 @@ impl World {
             if let Word::Order(alloc) = word {
                 orders.extend(self.order(&alloc));
                 if let Some(session) = self.session_mut(which, stream) {
-                    session.standing.insert(alloc.id);
+                    session.standing.insert(alloc.id, alloc.stop);
                 }
             }
         }
@@ -260,7 +260,7 @@ impl World {
         let number = stream.number;
         let what = AgentEvent::Orders { stream: number, orders };
         self.answer_in_order(which, stream, what);
-        for alloc in held.into_iter().filter(|a| !standing.contains(a)) {
+        for alloc in held.into_iter().filter(|a| !standing.contains_key(a)) {
             self.forget_unless_folded(which, stream, alloc);
         }
     }
@@ -297,7 +297,8 @@ impl World {
             let WatchEvent::Changes(changes) = event else {
                 self.report.orders_read_anew += 1;
                 let words = self.read_orders(which, stream);
-                return self.tell_words(which, stream, words);
+                self.tell_words(which, stream, words);
+                return self.check_told(which, stream);
             };
             let Some(session) = self.session_mut(which, stream) else {
                 return;
@@ -318,6 +319,9 @@ impl World {
             }
         }
         self.tell_words(which, stream, words);
+        if left == 0 && !again {
+            self.check_told(which, stream);
+        }
     }
 
     fn tell_words(&mut self, which: usize, stream: Stream, words: Vec<Word>) {
@@ -327,7 +331,7 @@ impl World {
             };
             match word {
                 Word::Order(alloc) => {
-                    session.standing.insert(alloc.id.clone());
+                    session.standing.insert(alloc.id.clone(), alloc.stop);
                     let number = stream.number;
                     if let Some(order) = self.order(&alloc) {
                         let order = Box::new(order);
@@ -363,17 +367,21 @@ impl World {
         self.answer_in_order(which, to, AgentEvent::Forget { stream, alloc });
     }
 
-    /// In the end no server believes in an order that is gone, unless it is about to hear so.
-    pub(crate) fn check_standing(&self) {
-        for (which, server) in self.servers.iter().enumerate() {
-            for (machine, session) in server.sessions.iter().filter(|(_, s)| !s.awaited) {
-                assert!(
-                    session.standing.is_empty(),
-                    "s{which} believes that n{machine} still has orders: {:?}",
-                    session.standing
-                );
-            }
-        }
+    /// A server that has heard of every change has told the node what stands: each order, and whether it
+    /// is to end early.
+    fn check_told(&self, which: usize, stream: Stream) {
+        let Some(session) = self.servers[which].sessions.get(&stream.machine) else {
+            return;
+        };
+        let prefix = key::allocs_of(&self.machines[stream.machine].record.id);
+        let page = self.store.range(&prefix, None, 1_000).expect("legal");
+        let orders = page.entries.iter().map(|e| e.decode().expect("an order"));
+        let orders: BTreeMap<AllocId, Option<Stop>> = orders.map(|o: Allocation| (o.id, o.stop)).collect();
+        assert_eq!(
+            session.standing, orders,
+            "s{which} has heard of all changes and told n{} of other orders than stand",
+            stream.machine
+        );
     }
 
     /// The record of an allocation's step, while its run is in the live store.

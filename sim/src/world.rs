@@ -424,7 +424,6 @@ impl World {
             }
         }
         self.check_history();
-        self.check_standing();
         let runs: Vec<RunId> = self.runs.iter().map(|r| r.header.id.clone()).collect();
         for run in runs {
             let short = self.waited_for.contains(&run);
