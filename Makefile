@@ -1,6 +1,6 @@
 # The commands of this tree. `make demo` shows the main job, `make test` runs what CI runs.
 .POSIX:
-.PHONY: help setup build release demo demo-stop cluster cluster-stop test test-all lint deny clean
+.PHONY: help setup page build release demo demo-stop cluster cluster-stop test test-all lint deny clean
 
 help:
 	@echo 'make demo [FAIL=1]  push a small C project to a BuildFlow of your own and follow its run (root)'
@@ -10,21 +10,26 @@ help:
 	@echo 'make test           lint, build and every test that CI runs (root for the container tests)'
 	@echo 'make test-all       make test and the longer runs'
 	@echo 'make release        build optimised programs to install: target/release/'
-	@echo 'make build          build the program: target/debug/buildflow and buildflow-shim'
+	@echo 'make build          build the page and the programs: target/debug/buildflow and buildflow-shim'
 
 setup:
 	@scripts/setup build
 
-build: setup
+# The page in the browser, from where the program takes it.
+page: setup
+	@scripts/page build
+
+build: page
 	cargo build -p buildflow -p buildflow-shim
 
 # What is installed on servers and nodes: target/release/buildflow and, linked statically, buildflow-shim.
-release: setup
+release: page
 	cargo build --release -p buildflow
 	cargo rustc --release -p buildflow-shim --bin buildflow-shim -- -C target-feature=+crt-static
 
 demo:
 	@scripts/setup demo
+	@scripts/page build
 	cargo build -p buildflow -p buildflow-shim
 	@FAIL=$(FAIL) scripts/demo
 
@@ -33,6 +38,7 @@ demo-stop:
 
 cluster:
 	@scripts/setup cluster
+	@scripts/page build
 	cargo build -p buildflow -p buildflow-shim
 	@scripts/base-image .cluster/images/base
 	@scripts/cluster up
@@ -46,9 +52,11 @@ lint:
 
 test:
 	@scripts/setup test
+	@scripts/page build
 	$(MAKE) lint
 	cargo build -p buildflow -p buildflow-shim
 	cargo test --workspace --no-fail-fast
+	@scripts/page test
 
 test-all: test
 	scripts/real-projects

@@ -866,6 +866,107 @@ pub struct Readiness {
     pub problems: Vec<String>,
 }
 
+/// Answer of `GET` and `POST /session`: who is logged in, and what this server can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Session {
+    /// The token's name.
+    pub name: String,
+    /// What the token allows.
+    pub role: String,
+    /// This server's name.
+    pub server: String,
+    /// The program's release.
+    pub version: String,
+    /// What this release does not support yet, as `METHOD /path` below `/api/v1`.
+    pub not_yet: Vec<String>,
+}
+
+/// Some lines of a log. Bytes that are not UTF-8 are shown as `U+FFFD`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLines {
+    /// Of which attempt.
+    pub attempt: u32,
+    /// The number of the first line, from 1.
+    pub line: u64,
+    /// The offset of its first byte.
+    pub offset: u64,
+    /// The offset after the last line and its line feed.
+    pub end_offset: u64,
+    /// The lines without their line feeds. There may be fewer than were asked for; the next ones
+    /// are asked for by number. The last line of a log may grow.
+    pub lines: Vec<String>,
+    /// True when the last of them ends with a line feed.
+    pub ended: bool,
+    /// Lines of which only the beginning is shown.
+    pub cut: Vec<LogCut>,
+    /// How many lines the log has so far, an unfinished one included.
+    pub total_lines: u64,
+    /// How many bytes it has so far.
+    pub total_bytes: u64,
+    /// True when the step has ended and all of its log is there.
+    pub complete: bool,
+    /// True when the rest of it was lost with its node.
+    pub lost: bool,
+    /// Where the output of each entry of `before`, `run` and `after` begins, as far as they have.
+    pub sections: Vec<LogSection>,
+}
+
+/// A line that is shown in part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogCut {
+    /// Its number.
+    pub line: u64,
+    /// How many bytes it has in all.
+    pub bytes: u64,
+}
+
+/// What one entry printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogSection {
+    /// The number of the line above its output.
+    pub line: u64,
+    /// The entry's name, or the beginning of its command.
+    pub title: String,
+    /// True when the pipeline file names it.
+    pub named: bool,
+}
+
+/// What was found in a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogMatches {
+    /// In the log of which attempt.
+    pub attempt: u32,
+    /// In order of lines.
+    pub matches: Vec<LogMatch>,
+    /// Give it as `line` to search on; null when the log's end was reached.
+    pub next_line: Option<u64>,
+    /// How many lines were searched.
+    pub lines_searched: u64,
+    /// How many lines the log has so far.
+    pub total_lines: u64,
+}
+
+/// A line that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogMatch {
+    /// Its number, from 1.
+    pub line: u64,
+    /// The offset of its first byte.
+    pub offset: u64,
+    /// The line without escape sequences, or what stands around the first match in a long one.
+    pub text: String,
+}
+
+/// A log as JSON: lines, or what was found with `q`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum LogAnswer {
+    /// With `line` or `count`.
+    Lines(LogLines),
+    /// With `q`.
+    Matches(LogMatches),
+}
+
 /// Body of `POST /join-tokens`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

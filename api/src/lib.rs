@@ -16,6 +16,7 @@ pub mod intake;
 pub mod limit;
 pub mod logs;
 pub mod metrics;
+mod page;
 pub mod probe;
 pub mod problem;
 mod repository;

@@ -8,7 +8,7 @@ use crate::fleet::definitions::Definitions;
 use crate::fleet::join::Membership;
 use crate::intake::{Leases, Sources};
 use crate::limit::STREAMS_MAX;
-use crate::logs::{Feeds, Limits, LogHub, LogMetrics, Relays};
+use crate::logs::{Counts, Feeds, Limits, LogHub, LogMetrics, Relays};
 use crate::metrics::Metrics;
 use crate::probe::Probe;
 use crate::room::RoomWatch;
@@ -74,6 +74,8 @@ pub struct Server {
     pub relays: Relays,
     /// Runs whose logs somebody follows.
     pub feeds: Feeds,
+    /// Where the lines of the logs are that were looked at last.
+    pub counts: Counts,
     /// Definitions that were used last.
     pub definitions: Definitions,
     /// Runs that have left the live store.
@@ -111,6 +113,7 @@ impl Server {
             logs: LogHub::new(deps.blobs.clone(), Limits::default(), log_metrics),
             relays: Relays::default(),
             feeds: Feeds::default(),
+            counts: Counts::default(),
             metrics,
             leases: Leases::default(),
             probe: Probe::new(),

@@ -29,5 +29,6 @@ pub use record::{Record, RecordError, decode, encode};
 pub use resources::{CpuMillis, Resources};
 pub use run::{DefChunk, Event, RunDef, RunError, RunHeader, RunStatus, Source, StageDef};
 pub use step::{
-    Attempt, Checkout, Entry, IllegalTransition, Retry, RetryOn, Shell, StepDef, StepRecord, StepStatus, Times,
+    Attempt, Checkout, Entry, HEADING_CHARS_MAX, IllegalTransition, Retry, RetryOn, Shell, StepDef, StepRecord,
+    StepStatus, Times,
 };

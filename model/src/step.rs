@@ -178,6 +178,40 @@ pub struct Entry {
     pub run: String,
 }
 
+/// The most characters of a command that are shown above its output.
+pub const HEADING_CHARS_MAX: usize = 200;
+
+impl Entry {
+    /// The line that stands above the entry's output in the log: `==> name`, or `$ command`. The
+    /// node writes it, and whoever shows the log finds the entry's section by it.
+    #[must_use]
+    pub fn heading(&self) -> String {
+        match &self.name {
+            Some(_) => format!("==> {}", self.title()),
+            None => format!("$ {}", self.title()),
+        }
+    }
+
+    /// The entry in a line: its name, or the beginning of its command; nothing in it moves a
+    /// terminal's cursor.
+    #[must_use]
+    pub fn title(&self) -> String {
+        if let Some(name) = &self.name {
+            return plain(name);
+        }
+        let text = self.run.trim();
+        let first = text.lines().next().unwrap_or_default();
+        let shown = plain(first);
+        let more = shown.chars().count() < first.chars().count() || text.lines().nth(1).is_some();
+        format!("{shown}{}", if more { " …" } else { "" })
+    }
+}
+
+fn plain(text: &str) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    plain.take(HEADING_CHARS_MAX).collect()
+}
+
 /// The interpreter of a step's entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,6 +10,8 @@
 //! | `feed` | what a reader must know of a run: names of steps, which attempt, whether it ended |
 //! | `frame` | bytes as server-sent events (pure) |
 //! | `cursor` | where a reader of all logs of a run is, as an event's id (pure) |
+//! | `lines`, `search` | where lines are, and what they hold (pure) |
+//! | `counts`, `excerpt` | the same of a stored or growing log, within bounds |
 //! | `tail`, `rest` | streams of events, downloads, and their routes |
 //!
 //! **When is a log whole?** The node reports a step's end with the log's length, which the leader
@@ -22,10 +24,13 @@
 //! Not here: masking (the shim), shipping (the agent), how long logs are kept.
 
 mod board;
+mod counts;
 mod cursor;
+mod excerpt;
 mod feed;
 mod frame;
 mod hub;
+mod lines;
 mod merge;
 mod metrics;
 mod reader;
@@ -33,6 +38,7 @@ mod relay;
 mod rest;
 #[cfg(test)]
 mod rest_tests;
+mod search;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -41,6 +47,7 @@ mod window;
 
 pub use api_core::logs::LogId;
 pub use board::{Board, Reply};
+pub use counts::Counts;
 pub use feed::{Feeds, Picture, StepLog};
 pub use hub::{Limits, LogError, LogHub, LogWriter};
 pub use metrics::LogMetrics;

@@ -32,6 +32,7 @@ pub struct LogReader {
     changed: watch::Receiver<u64>,
     at: u64,
     cover: Option<Arc<Cover>>,
+    piece: u64,
 }
 
 impl LogReader {
@@ -43,7 +44,15 @@ impl LogReader {
             log,
             at,
             cover: None,
+            piece: PIECE_MAX,
         }
+    }
+
+    /// The same, with at most `bytes` at once: fewer requests of an object store for one who reads
+    /// the whole log through.
+    pub(super) fn in_pieces_of(mut self, bytes: u64) -> Self {
+        self.piece = bytes;
+        self
     }
 
     /// Which log.
@@ -77,7 +86,7 @@ impl LogReader {
     pub async fn next(&mut self) -> Result<Option<Bytes>, LogError> {
         self.changed.borrow_and_update();
         for _ in 0..LOOKS_MAX {
-            match self.log.live(self.at, PIECE_MAX) {
+            match self.log.live(self.at, self.piece) {
                 Some(Some(piece)) => return Ok(Some(self.step(piece))),
                 Some(None) => return Ok(None),
                 None => {}
@@ -122,7 +131,7 @@ impl LogReader {
             return Ok(Read::Beyond);
         };
         let within = self.at - segment.at;
-        let len = (segment.len - within).min(PIECE_MAX);
+        let len = (segment.len - within).min(self.piece);
         match self
             .hub
             .blobs

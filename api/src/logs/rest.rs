@@ -3,19 +3,23 @@
 //! Not here: how bytes become events (`frame`), where they come from (`tail`).
 
 use super::cursor::Cursor;
+use super::excerpt::{Excerpt, LINES_DEFAULT, MATCHES_DEFAULT, Sizes};
 use super::feed::{Picture, StepLog, picture};
 use super::hub::{LogError, LogHub};
 use super::relay;
+use super::search::{NEEDLE_MAX, Needle};
 use super::tail::{Abroad, Part, Position, Scope, Tail, download, parts_of};
 use crate::clock;
+use crate::dto::{LogAnswer, LogMatches};
 use crate::fleet::definitions::DefinitionError;
 use crate::problem::{Answer, Problem};
 use crate::state::Shared;
 use api_core::logs::{LogId, fence_of, run_prefix, step_prefix};
+use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
 use model::{Fence, RunId};
 use std::fmt::Display;
@@ -32,6 +36,12 @@ const COMPLETE_HEADER: &str = "x-log-complete";
 const LOST_HEADER: &str = "x-log-lost";
 /// Of which attempt the log is.
 const ATTEMPT_HEADER: &str = "x-log-attempt";
+/// Number of the first line of a download that was asked for by lines.
+const LINE_HEADER: &str = "x-log-line";
+/// How many lines the log has so far.
+const LINES_HEADER: &str = "x-log-lines";
+/// Where to search on.
+const NEXT_LINE_HEADER: &str = "x-log-next-line";
 
 /// The routes of logs. Whoever mounts them lets administrators in and nobody else.
 pub fn routes() -> OpenApiRouter<Shared> {
@@ -47,41 +57,72 @@ struct Wish {
     attempt: Option<u32>,
     offset: Option<u64>,
     follow: Option<bool>,
+    line: Option<u64>,
+    count: Option<u64>,
+    q: Option<String>,
     /// `Accept: text/event-stream`.
     events: bool,
+    /// `Accept: application/json`.
+    json: bool,
     last_id: Option<String>,
 }
 
 impl Wish {
-    fn read(query: Option<&str>, headers: &HeaderMap) -> Answer<Self> {
+    fn read(uri: &Uri, headers: &HeaderMap) -> Answer<Self> {
         let mut wish = Self::default();
-        let pairs = query.unwrap_or_default().split('&').filter(|p| !p.is_empty());
-        for pair in pairs {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let unreadable = |_| Problem::bad_request("the parameters after `?` cannot be decoded");
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(unreadable)?.0;
+        for (name, value) in &pairs {
+            let (name, value) = (name.as_str(), value.as_str());
             match name {
                 "attempt" => wish.attempt = Some(number(name, value, 1)?),
                 "offset" => wish.offset = Some(number(name, value, 0)?),
                 "follow" => wish.follow = Some(truth(name, value)?),
-                "line" | "count" | "q" => {
-                    return Err(Problem::bad_field(
-                        name,
-                        "is not supported yet; read from a byte with `offset`",
-                    ));
-                }
+                "line" => wish.line = Some(number(name, value, 1)?),
+                "count" => wish.count = Some(number(name, value, 0)?),
+                "q" => wish.q = Some(needle(value)?),
                 _ => {
                     let name: String = name.chars().take(40).collect();
-                    let known = "is not a parameter of logs; these are: attempt, offset, follow";
+                    let known = "is not a parameter of logs; these are: attempt, offset, line, count, q, follow";
                     return Err(Problem::bad_field(&name, known));
                 }
             }
         }
         let text = |name: &header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
-        wish.events = text(&header::ACCEPT).is_some_and(|v| v.contains("text/event-stream"));
+        let accepts = |kind| text(&header::ACCEPT).is_some_and(|v| v.contains(kind));
+        wish.events = accepts("text/event-stream");
+        wish.json = accepts("application/json");
         wish.last_id = headers
             .get("last-event-id")
             .and_then(|v| v.to_str().ok())
             .map(str::to_owned);
+        wish.by_lines_or_bytes()?;
         Ok(wish)
+    }
+
+    /// The first parameter that speaks of lines.
+    fn of_lines(&self) -> Option<&'static str> {
+        let given = [
+            ("line", self.line.is_some()),
+            ("count", self.count.is_some()),
+            ("q", self.q.is_some()),
+        ];
+        given.iter().find(|(_, is_given)| *is_given).map(|(name, _)| *name)
+    }
+
+    fn by_lines_or_bytes(&self) -> Answer<()> {
+        let Some(name) = self.of_lines() else { return Ok(()) };
+        if self.mode().is_some() {
+            let what = "is not for a stream of events, which begins at a byte: use `offset`";
+            return Err(Problem::bad_field(name, what));
+        }
+        if self.offset.is_some() {
+            return Err(Problem::bad_field(
+                name,
+                "counts lines and cannot be together with `offset`, which counts bytes",
+            ));
+        }
+        Ok(())
     }
 
     /// As events, and if so, going on until the end.
@@ -104,6 +145,16 @@ fn number<N: FromStr + PartialOrd + Display>(name: &str, value: &str, least: N) 
     }
 }
 
+fn needle(text: &str) -> Answer<String> {
+    if text.is_empty() || text.len() > NEEDLE_MAX {
+        return Err(Problem::bad_field("q", format!("must have 1 to {NEEDLE_MAX} bytes")));
+    }
+    if text.contains(['\n', '\r']) {
+        return Err(Problem::bad_field("q", "must be within one line"));
+    }
+    Ok(text.to_owned())
+}
+
 fn truth(name: &str, value: &str) -> Answer<bool> {
     match value {
         "true" | "1" | "" => Ok(true),
@@ -119,6 +170,14 @@ fn truth(name: &str, value: &str) -> Answer<bool> {
 /// `X-Log-Complete` (`true` when the step has ended and all of its log is there); `X-Log-Lost: true`
 /// says that the rest was lost with its node. Of a step that still runs with another server's node
 /// the newest second may be missing; `follow` has it.
+///
+/// With `line` or `count` these lines only, and the headers `X-Log-Line` (number of the first) and
+/// `X-Log-Lines` (how many the log has so far). With `q` the lines that hold this text, as
+/// `number:line`, from `line` on and at most `count` (100 unless given, 1,000 at most); one request
+/// searches a bounded part of the log, `X-Log-Next-Line` says where to go on. `q` is plain text;
+/// without a capital letter it is found in capitals too; escape sequences of terminals are passed
+/// over. With `Accept: application/json` both come as JSON, which also says what each entry printed
+/// and bounds what it holds: 5,000 lines, a mebibyte, the first 16 KiB of a line.
 ///
 /// With `follow=true` or `Accept: text/event-stream` as server-sent events:
 ///
@@ -142,6 +201,9 @@ fn truth(name: &str, value: &str) -> Answer<bool> {
         ("step" = String, Path, description = "The step's name."),
         ("attempt" = Option<u32>, Query, description = "This attempt alone, from 1; if absent the newest, and with `follow` those after it."),
         ("offset" = Option<u64>, Query, description = "The first byte."),
+        ("line" = Option<u64>, Query, description = "The first line, from 1."),
+        ("count" = Option<u64>, Query, description = "The most lines, or matches."),
+        ("q" = Option<String>, Query, description = "Only lines that hold this text."),
         ("follow" = Option<bool>, Query, description = "Go on until the step has ended."),
         ("Last-Event-ID" = Option<String>, Header, description = "Resumes a stream of events."),
     ),
@@ -149,20 +211,21 @@ fn truth(name: &str, value: &str) -> Answer<bool> {
         (status = 200, description = "The log.", content(
             (String = "text/plain"),
             (String = "text/event-stream"),
+            (LogAnswer = "application/json"),
         )),
-        (status = 400, description = "A parameter is wrong or not supported yet.", body = crate::dto::Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is wrong.", body = crate::dto::Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run, step or attempt.", body = crate::dto::Problem, content_type = "application/problem+json"),
         (status = 410, description = "It was kept long enough and is removed.", body = crate::dto::Problem, content_type = "application/problem+json"),
-        (status = 416, description = "The log ends before `offset`.", body = crate::dto::Problem, content_type = "application/problem+json"),
+        (status = 416, description = "The log ends before `offset` or `line`.", body = crate::dto::Problem, content_type = "application/problem+json"),
     ),
 )]
 async fn step_logs(
     State(server): State<Shared>,
     Path((run, step)): Path<(String, String)>,
-    RawQuery(query): RawQuery,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let wish = Wish::read(query.as_deref(), &headers)?;
+    let wish = Wish::read(&uri, &headers)?;
     let run = run_id(&run)?;
     let hub = &server.logs;
     let picture = look(&server, &run).await?;
@@ -173,6 +236,9 @@ async fn step_logs(
     };
     let log = fixed.clone().unwrap_or_else(|| picture.steps[step].clone());
     refuse_removed(&server, &picture, &step_prefix(&run, step), std::slice::from_ref(&log)).await?;
+    if wish.of_lines().is_some() {
+        return excerpt(&server, &picture, step, &log, &wish).await;
+    }
     let Some(live) = wish.mode() else {
         return download_step(hub, &picture, step, &log, wish.offset.unwrap_or(0)).await;
     };
@@ -216,12 +282,13 @@ async fn step_logs(
 async fn run_logs(
     State(server): State<Shared>,
     Path(run): Path<String>,
-    RawQuery(query): RawQuery,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let wish = Wish::read(query.as_deref(), &headers)?;
-    if wish.attempt.is_some() || wish.offset.is_some() {
-        let field = if wish.attempt.is_some() { "attempt" } else { "offset" };
+    let wish = Wish::read(&uri, &headers)?;
+    let attempt = wish.attempt.map(|_| "attempt");
+    let offset = wish.offset.map(|_| "offset");
+    if let Some(field) = attempt.or(offset).or(wish.of_lines()) {
         return Err(Problem::bad_field(
             field,
             "is for the log of one step: …/steps/{step}/logs",
@@ -378,11 +445,7 @@ async fn download_step(hub: &LogHub, picture: &Picture, step: usize, log: &StepL
     if offset > len {
         return Err(beyond(offset, len));
     }
-    let complete = match log {
-        StepLog::Never => true,
-        StepLog::Ended { total: Some(total), .. } => len >= *total,
-        StepLog::NotYet | StepLog::Growing { .. } | StepLog::Ended { total: None, .. } => false,
-    };
+    let complete = is_complete(log, len);
     let part = Part {
         heading: String::new(),
         log: id,
@@ -395,11 +458,127 @@ async fn download_step(hub: &LogHub, picture: &Picture, step: usize, log: &StepL
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len - offset));
     headers.insert(OFFSET_HEADER, HeaderValue::from(offset));
     headers.insert(COMPLETE_HEADER, HeaderValue::from_static(word(complete)));
-    if matches!(log, StepLog::Ended { total: None, .. }) {
+    if is_lost(log) {
         headers.insert(LOST_HEADER, HeaderValue::from_static("true"));
     }
     attempt_header(&mut response, log);
     Ok(response)
+}
+
+/// True when a log with so many bytes is all that its step printed.
+fn is_complete(log: &StepLog, len: u64) -> bool {
+    match log {
+        StepLog::Never => true,
+        StepLog::Ended { total: Some(total), .. } => len >= *total,
+        StepLog::NotYet | StepLog::Growing { .. } | StepLog::Ended { total: None, .. } => false,
+    }
+}
+
+/// Some lines of a log, or what was found in it.
+async fn excerpt(server: &Shared, picture: &Picture, step: usize, log: &StepLog, wish: &Wish) -> Answer<Response> {
+    let attempt = log.attempt();
+    let excerpt = Excerpt {
+        counts: &server.counts,
+        hub: &server.logs,
+        log: attempt.map(|(_, fence)| LogId {
+            run: picture.definition.header.id.clone(),
+            step,
+            fence,
+        }),
+        step: &picture.definition.def.steps[step],
+    };
+    let line = wish.line.unwrap_or(1);
+    let attempt = attempt.map_or(0, |(a, _)| a);
+    let mut response = match (&wish.q, wish.json) {
+        (Some(q), json) => {
+            let count = wish.count.unwrap_or(MATCHES_DEFAULT).max(1);
+            let found = excerpt.search(&Needle::new(q), line, count).await;
+            let mut found = found.map_err(|e| log_problem(&e))?;
+            found.attempt = attempt;
+            if json {
+                Json(LogAnswer::Matches(found)).into_response()
+            } else {
+                matches_as_text(&found)
+            }
+        }
+        (None, true) => {
+            let lines = excerpt.lines(line, wish.count.unwrap_or(LINES_DEFAULT)).await;
+            let mut lines = lines.map_err(|e| log_problem(&e))?;
+            if line > lines.total_lines + 1 {
+                return Err(beyond_lines(line, lines.total_lines));
+            }
+            lines.attempt = attempt;
+            lines.complete = is_complete(log, lines.total_bytes);
+            lines.lost = is_lost(log);
+            Json(LogAnswer::Lines(lines)).into_response()
+        }
+        (None, false) => {
+            let range = excerpt.range(line, wish.count).await;
+            let (from, to, sizes) = range.map_err(|e| log_problem(&e))?;
+            if line > sizes.lines + 1 {
+                return Err(beyond_lines(line, sizes.lines));
+            }
+            lines_as_text(&server.logs, &excerpt, log, (from, to), line, &sizes)
+        }
+    };
+    attempt_header(&mut response, log);
+    let cached = HeaderValue::from_static("no-cache");
+    response.headers_mut().insert(header::CACHE_CONTROL, cached);
+    Ok(response)
+}
+
+fn lines_as_text(
+    hub: &LogHub,
+    excerpt: &Excerpt<'_>,
+    log: &StepLog,
+    (from, to): (u64, u64),
+    line: u64,
+    sizes: &Sizes,
+) -> Response {
+    let part = Part {
+        heading: String::new(),
+        log: excerpt.log.clone().filter(|_| to > from),
+        from,
+        to: Some(to),
+    };
+    let bytes = download(hub.clone(), [part]);
+    let mut response = plain(match &excerpt.log {
+        Some(id) => stream_body(&id.run, bytes),
+        None => Body::empty(),
+    });
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
+    headers.insert(OFFSET_HEADER, HeaderValue::from(from));
+    headers.insert(LINE_HEADER, HeaderValue::from(line));
+    headers.insert(LINES_HEADER, HeaderValue::from(sizes.lines));
+    let complete = is_complete(log, sizes.bytes);
+    headers.insert(COMPLETE_HEADER, HeaderValue::from_static(word(complete)));
+    if is_lost(log) {
+        headers.insert(LOST_HEADER, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+fn matches_as_text(found: &LogMatches) -> Response {
+    let lines = found.matches.iter().map(|m| format!("{}:{}\n", m.line, m.text));
+    let mut response = plain(Body::from(lines.collect::<String>()));
+    let headers = response.headers_mut();
+    headers.insert(LINES_HEADER, HeaderValue::from(found.total_lines));
+    if let Some(next) = found.next_line {
+        headers.insert(NEXT_LINE_HEADER, HeaderValue::from(next));
+    }
+    response
+}
+
+fn is_lost(log: &StepLog) -> bool {
+    matches!(log, StepLog::Ended { total: None, .. })
+}
+
+fn beyond_lines(line: u64, lines: u64) -> Problem {
+    Problem::from_status(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        format!("`line` is {line}, but the log has {lines} lines"),
+    )
 }
 
 fn beyond(offset: u64, len: u64) -> Problem {

@@ -147,9 +147,31 @@ async fn what_is_asked_wrongly_is_refused_by_name() {
     let absent = StatusCode::NOT_FOUND;
     let beyond = StatusCode::RANGE_NOT_SATISFIABLE;
     let cases = [
-        (format!("{UNIT}?line=3"), bad, "`line`: is not supported yet"),
-        (format!("{UNIT}?count=3"), bad, "`count`: is not supported yet"),
-        (format!("{UNIT}?q=x"), bad, "`q`: is not supported yet"),
+        (
+            format!("{UNIT}?line=0"),
+            bad,
+            "`line`: must be a whole number from 1 on",
+        ),
+        (
+            format!("{UNIT}?count=x"),
+            bad,
+            "`count`: must be a whole number from 0 on",
+        ),
+        (format!("{UNIT}?q="), bad, "`q`: must have 1 to 512 bytes"),
+        (
+            format!("{UNIT}?q={}", "x".repeat(513)),
+            bad,
+            "`q`: must have 1 to 512 bytes",
+        ),
+        (format!("{UNIT}?q=a%0Ab"), bad, "`q`: must be within one line"),
+        (
+            format!("{UNIT}?line=1&follow=true"),
+            bad,
+            "`line`: is not for a stream of events",
+        ),
+        (format!("{UNIT}?q=a&offset=1"), bad, "`q`: counts lines"),
+        (format!("{UNIT}?line=3"), beyond, "`line` is 3, but the log has 1 lines"),
+        (format!("{ALL}?q=x"), bad, "`q`: is for the log of one step"),
         (format!("{UNIT}?tail=3"), bad, "`tail`: is not a parameter"),
         (
             format!("{UNIT}?offset=-1"),
@@ -310,4 +332,121 @@ async fn a_server_bears_so_many_streams_and_says_so() {
         "a stream that was closed gives its place back"
     );
     drop(held);
+}
+
+const JSON: [(&str, &str); 1] = [("accept", "application/json")];
+
+async fn json(world: &World, path: &str) -> serde_json::Value {
+    let response = world.get(path, &JSON).await;
+    assert_eq!(response.status(), StatusCode::OK, "{path}");
+    assert_eq!(header(&response, "content-type"), "application/json");
+    serde_json::from_slice(&body(response).await).unwrap()
+}
+
+#[tokio::test]
+async fn lines_are_given_by_number_as_text_and_as_json() {
+    let world = World::new().await;
+    let before = json(&world, &format!("{UNIT}?line=1")).await;
+    assert_eq!((&before["total_lines"], &before["attempt"]), (&0.into(), &0.into()));
+    assert_eq!(before["complete"], false);
+    world.finish(0, 1, b"one\ntw\xffo\n\nfour").await;
+    for (query, text, first, offset) in [
+        ("line=2&count=2", &b"tw\xffo\n\n"[..], "2", "4"),
+        ("line=4", b"four", "4", "10"),
+        ("line=5", b"", "5", "14"),
+        ("count=1", b"one\n", "1", "0"),
+        ("line=3&count=0", b"", "3", "9"),
+        ("line=1&count=18446744073709551615", b"one\ntw\xffo\n\nfour", "1", "0"),
+    ] {
+        let response = world.get(&format!("{UNIT}?{query}"), &[]).await;
+        assert_eq!(header(&response, "x-log-line"), first, "{query}");
+        assert_eq!(header(&response, "x-log-lines"), "4");
+        assert_eq!(header(&response, "x-log-offset"), offset, "{query}");
+        assert_eq!(header(&response, "x-log-complete"), "true");
+        assert_eq!(body(response).await, text, "{query}");
+    }
+    let lines = json(&world, &format!("{UNIT}?line=2&count=9")).await;
+    assert_eq!(lines["lines"], serde_json::json!(["tw\u{FFFD}o", "", "four"]));
+    assert_eq!((&lines["line"], &lines["offset"]), (&2.into(), &4.into()));
+    assert_eq!((&lines["end_offset"], &lines["total_bytes"]), (&14.into(), &14.into()));
+    assert_eq!((&lines["total_lines"], &lines["ended"]), (&4.into(), &false.into()));
+    assert_eq!(
+        (&lines["complete"], &lines["attempt"], &lines["cut"]),
+        (&true.into(), &1.into(), &serde_json::json!([]))
+    );
+}
+
+#[tokio::test]
+async fn however_long_a_line_or_a_log_is_an_answer_is_bounded() {
+    let world = World::new().await;
+    let long: &'static [u8] = Box::leak(
+        [vec![b'x'; 3_000_000], b"\nnext\n".to_vec()]
+            .concat()
+            .into_boxed_slice(),
+    );
+    world.finish(0, 1, long).await;
+    let lines = json(&world, &format!("{UNIT}?line=1&count=5")).await;
+    assert_eq!(lines["lines"][0].as_str().unwrap().len(), 16 * 1024);
+    assert_eq!(lines["lines"][1], "next");
+    assert_eq!(lines["cut"], serde_json::json!([{"line": 1, "bytes": 3_000_000}]));
+    assert_eq!(lines["end_offset"], 3_000_006);
+    let many: &'static [u8] = Box::leak("y".repeat(999).into_bytes().into_boxed_slice());
+    let many: &'static [u8] = Box::leak([many, b"\n"].concat().repeat(6_000).into_boxed_slice());
+    world.finish(1, 1, many).await;
+    let lint = "/api/v1/runs/01jd/steps/lint/logs";
+    let lines = json(&world, &format!("{lint}?line=1&count=100000")).await;
+    let shown = lines["lines"].as_array().unwrap().len();
+    assert!((1_000..=1_100).contains(&shown), "a mebibyte of them: {shown}");
+    let rest = json(&world, &format!("{lint}?line={}&count=100000", shown + 1)).await;
+    assert_eq!(rest["offset"], lines["end_offset"]);
+    let found = json(&world, &format!("{lint}?q=y&count=100000")).await;
+    assert_eq!(found["matches"].as_array().unwrap().len(), 1_000);
+    assert_eq!(found["next_line"], 1_001);
+}
+
+#[tokio::test]
+async fn text_is_found_by_pages_from_a_line_on() {
+    let world = World::new().await;
+    world
+        .finish(0, 1, b"one error\nfine\n\x1b[31mError\x1b[0m: two\nerror three")
+        .await;
+    let found = json(&world, &format!("{UNIT}?q=error&count=2")).await;
+    let expect = serde_json::json!([
+        {"line": 1, "offset": 0, "text": "one error"},
+        {"line": 3, "offset": 15, "text": "Error: two"},
+    ]);
+    assert_eq!(found["matches"], expect);
+    assert_eq!((&found["next_line"], &found["total_lines"]), (&4.into(), &4.into()));
+    let rest = json(&world, &format!("{UNIT}?q=error&count=2&line=4")).await;
+    assert_eq!(rest["matches"][0]["text"], "error three");
+    assert_eq!(rest["next_line"], serde_json::Value::Null);
+    assert_eq!(rest["lines_searched"], 1);
+    let response = world.get(&format!("{UNIT}?q=%65rror%20t"), &[]).await;
+    assert_eq!(body(response).await, "4:error three\n");
+    let response = world.get(&format!("{UNIT}?q=Error&count=1"), &[]).await;
+    assert_eq!(header(&response, "x-log-next-line"), "4");
+    assert_eq!(header(&response, "x-content-type-options"), "nosniff");
+    assert_eq!(body(response).await, "3:Error: two\n");
+}
+
+#[tokio::test]
+async fn what_comes_later_is_counted_on_and_sections_are_named() {
+    let world = World::new().await;
+    place(world.store(), &allocation(0, 1)).await;
+    let board = Arc::new(super::Board::default());
+    let opened = world.server.logs.open(&alloc_id(0, 1), board.clone()).await;
+    let writer = opened.unwrap();
+    let heading = step_def("unit").run[0].heading();
+    let text = format!("before\n{heading}\nhal");
+    let len = text.len() as u64;
+    writer.data(0, Bytes::from(text), false);
+    let lines = json(&world, &format!("{UNIT}?line=2")).await;
+    assert_eq!((&lines["total_lines"], &lines["ended"]), (&3.into(), &false.into()));
+    assert_eq!(lines["lines"][1], "hal");
+    assert_eq!(lines["sections"][0]["line"], 2);
+    assert_eq!(lines["complete"], false);
+    writer.data(len, Bytes::from_static(b"f\nend\n"), true);
+    let lines = json(&world, &format!("{UNIT}?line=3")).await;
+    assert_eq!(lines["lines"], serde_json::json!(["half", "end"]));
+    assert_eq!((&lines["total_lines"], &lines["ended"]), (&4.into(), &true.into()));
 }

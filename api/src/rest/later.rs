@@ -51,6 +51,25 @@ pub(super) const LATER: &[(HttpMethod, &str, &str)] = &[
     (Get, "/badges/{team}/{badge}", "badges"),
 ];
 
+/// What this release refuses, as `METHOD /path` below `/api/v1`.
+pub(crate) fn not_yet() -> Vec<String> {
+    let shown = LATER.iter().map(|(method, path, _)| format!("{} {path}", word(method)));
+    shown.collect()
+}
+
+fn word(method: &HttpMethod) -> &'static str {
+    match method {
+        Get => "GET",
+        Post => "POST",
+        Put => "PUT",
+        Delete => "DELETE",
+        HttpMethod::Options => "OPTIONS",
+        HttpMethod::Head => "HEAD",
+        HttpMethod::Patch => "PATCH",
+        HttpMethod::Trace => "TRACE",
+    }
+}
+
 /// All of them.
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     LATER.iter().fold(OpenApiRouter::new(), |router, (method, path, what)| {

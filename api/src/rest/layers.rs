@@ -5,6 +5,7 @@
 
 use crate::auth::authorise;
 use crate::limit::{KEY_MAX, REQUEST_TIMEOUT};
+use crate::page;
 use crate::problem::Problem;
 use crate::state::Shared;
 use crate::trace;
@@ -208,6 +209,9 @@ pub(super) fn panicked(cause: Box<dyn Any + Send + 'static>) -> axum::http::Resp
 
 /// Lets administrators pass, once the picture that tokens are looked up in is complete.
 pub(super) async fn guard(State(server): State<Shared>, mut request: Request, next: Next) -> Response {
+    if let Err(refused) = page::session::admit(&mut request) {
+        return refused.into_response();
+    }
     match authorise(&server.view, request.headers(), Role::Admin) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
@@ -220,11 +224,15 @@ pub(super) async fn guard(State(server): State<Shared>, mut request: Request, ne
     }
 }
 
-pub(super) async fn no_such_route(request: Request) -> Problem {
-    Problem::not_found(format!(
+pub(super) async fn no_such_route(request: Request) -> Response {
+    if page::is_for_people(&request) {
+        return page::lost(request.headers());
+    }
+    let problem = Problem::not_found(format!(
         "there is no route `{}`; the routes are listed in /api/v1/openapi.json",
         shown(request.uri().path())
-    ))
+    ));
+    problem.into_response()
 }
 
 pub(super) async fn method_not_allowed(request: Request) -> Problem {

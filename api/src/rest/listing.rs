@@ -9,7 +9,7 @@
 use super::query::Parameters;
 use super::show::{archived_summary, summary};
 use crate::dto::{RunList, RunStatus, RunSummary};
-use crate::limit::SCAN_MAX;
+use crate::limit::{PAGE_MAX, SCAN_MAX};
 use crate::problem::{Answer, Problem};
 use crate::state::Server;
 use crate::view::RunEntry;
@@ -22,12 +22,16 @@ const OLDER_MISSING: &str = "older runs are missing: their database does not ans
      runs that go on are not affected, ask again later";
 
 /// The parameters of a list.
-pub(super) const PARAMETERS: [&str; 7] = ["status", "branch", "commit", "since", "until", "cursor", "limit"];
+pub(super) const PARAMETERS: [&str; 8] = [
+    "status", "branch", "commit", "person", "since", "until", "cursor", "limit",
+];
 
 /// What a list shows.
 pub(super) struct Filter {
     status: Option<RunStatus>,
     wanted: RunFilter,
+    /// In small letters: part of the author's name, or of the name of the token that asked for it.
+    person: Option<String>,
     limit: usize,
 }
 
@@ -50,6 +54,7 @@ impl Filter {
         Ok(Self {
             status,
             wanted,
+            person: parameters.get("person").map(str::to_lowercase),
             limit: parameters.limit()?,
         })
     }
@@ -63,6 +68,7 @@ impl Filter {
                 };
                 let wanted = &self.wanted;
                 self.status.is_none_or(|s| s == entry.status().into())
+                    && self.is_by(&header.source.author, &header.requested_by)
                     && wanted
                         .branch
                         .as_deref()
@@ -75,7 +81,14 @@ impl Filter {
     }
 
     fn takes_archived(&self, run: &ArchivedRun) -> bool {
-        self.status.is_none_or(|s| s == run.summary.status.into()) && self.wanted.takes(&run.summary)
+        self.status.is_none_or(|s| s == run.summary.status.into())
+            && self.wanted.takes(&run.summary)
+            && self.is_by(&run.summary.source.author, &run.summary.requested_by)
+    }
+
+    fn is_by(&self, author: &str, requested_by: &str) -> bool {
+        let of = |person: &String| [author, requested_by].iter().any(|n| n.to_lowercase().contains(person));
+        self.person.as_ref().is_none_or(of)
     }
 
     /// The question for history; `None` when only runs that go on are wanted.
@@ -95,7 +108,8 @@ impl Filter {
         Some(RunQuery {
             filter,
             order,
-            limit: self.limit,
+            // History does not know persons: a longer page is asked for, and looked through.
+            limit: if self.person.is_some() { PAGE_MAX } else { self.limit },
         })
     }
 }
@@ -181,7 +195,8 @@ impl<K: Ord + Clone> Part<K> {
                     if page.more {
                         floors.extend(page.runs.last().map(place));
                     }
-                    for run in &page.runs {
+                    let by = |r: &&ArchivedRun| filter.is_by(&r.summary.source.author, &r.summary.requested_by);
+                    for run in page.runs.iter().filter(by) {
                         // What the picture shows may be newer.
                         self.runs
                             .entry(place(run))

@@ -20,6 +20,7 @@ mod show;
 mod system;
 mod trigger;
 
+use crate::page::{self, session};
 use crate::state::Shared;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -28,6 +29,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use later::not_yet;
 pub(crate) use layers::{RequestId, Trace};
 
 /// The head of the OpenAPI document.
@@ -65,6 +67,7 @@ fn admin_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(nodes::confirm_gone))
         .routes(routes!(joining::list, joining::create))
         .routes(routes!(joining::delete))
+        .routes(routes!(session::get, session::create, session::delete))
 }
 
 /// What anybody may ask.
@@ -107,6 +110,7 @@ pub fn router(server: &Shared) -> Router {
     let admin = admin.split_for_parts().0.route_layer(quorum).route_layer(guard);
     let open = open.split_for_parts().0;
     open.merge(admin)
+        .merge(page::routes())
         .fallback(layers::no_such_route)
         .method_not_allowed_fallback(layers::method_not_allowed)
         .layer(from_fn(layers::timeout))

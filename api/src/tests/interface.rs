@@ -77,13 +77,18 @@ fn filled(template: &str) -> String {
 /// Routes that only our own programs ask: another server, an agent with a signed address.
 const BETWEEN_OURSELVES: [&str; 2] = ["/api/v1/relay/logs/{alloc}", "/blobs/{*name}"];
 
+/// What browsers open: views, and files.
+fn is_of_the_page(template: &str) -> bool {
+    crate::page::VIEWS.contains(&template) || template.starts_with("/assets/") || template == "/icon.svg"
+}
+
 /// The templates of the router itself, out of its debug form: the only way it tells them.
 fn router_templates(stage: &Stage) -> BTreeSet<String> {
     let text = format!("{:?}", stage.router);
     let quoted = text.split('"').skip(1).step_by(2);
     let own = |t: &&str| {
-        let named = !matches!(*t, "/" | "/{*__private__axum_fallback}") && !BETWEEN_OURSELVES.contains(t);
-        t.starts_with('/') && named
+        let is_named = *t != "/{*__private__axum_fallback}" && !BETWEEN_OURSELVES.contains(t);
+        t.starts_with('/') && is_named && !is_of_the_page(t)
     };
     quoted.filter(own).map(str::to_owned).collect()
 }
@@ -211,7 +216,7 @@ async fn unknown_routes_and_methods_are_problems_too() {
             .problem(404, "not-found")
             .contains("/api/v1/nothing")
     );
-    assert!(stage.get("/").await.problem(404, "not-found").contains("openapi.json"));
+    assert!(stage.get("/x").await.problem(404, "not-found").contains("openapi.json"));
     let reply = stage.put("/api/v1/nodes", &json!({})).await;
     reply.problem(405, "method-not-allowed");
     assert!(reply.headers[header::ALLOW].to_str().unwrap().contains("GET"));

@@ -8,6 +8,7 @@ mod intake;
 mod interface;
 mod mortal;
 mod nodes;
+mod page;
 mod pipelines;
 mod push;
 mod retention;

@@ -19,9 +19,6 @@ use std::fmt::Write as _;
 /// Where the scripts lie inside the container.
 pub(crate) const FOLDER: &str = "/.buildflow";
 
-/// The most characters of a command that are shown above its output.
-const HEAD_CHARS_MAX: usize = 200;
-
 /// The files of a step and how they are started.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Scripts {
@@ -61,7 +58,7 @@ fn sourcing<'a>(entries: impl Iterator<Item = &'a Entry>, files: &mut Vec<(Strin
     let mut script = String::new();
     for entry in entries {
         let name = format!("{:04}", files.len());
-        let _ = writeln!(script, "printf '%s\\n' {}", quoted(&head(entry)));
+        let _ = writeln!(script, "printf '%s\\n' {}", quoted(&entry.heading()));
         let _ = writeln!(script, ". {FOLDER}/{name}");
         files.push((name, with_line_end(&entry.run)));
     }
@@ -77,24 +74,6 @@ fn both(kind: Shell) -> String {
          {shell} {FOLDER}/after || printf 'buildflow: `after` ended with exit code %s; the step keeps %s\\n' \"$?\" \"$code\"\n\
          exit \"$code\"\n"
     )
-}
-
-/// What stands above an entry's output: `==> name`, or `$ command`.
-fn head(entry: &Entry) -> String {
-    if let Some(name) = &entry.name {
-        return format!("==> {}", shown(name));
-    }
-    let text = entry.run.trim();
-    let first = text.lines().next().unwrap_or_default();
-    let shown = shown(first);
-    let more = shown.chars().count() < first.chars().count() || text.lines().nth(1).is_some();
-    format!("$ {shown}{}", if more { " …" } else { "" })
-}
-
-/// Without what would move a terminal's cursor.
-fn shown(text: &str) -> String {
-    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    plain.take(HEAD_CHARS_MAX).collect()
 }
 
 fn quoted(text: &str) -> String {
@@ -218,7 +197,7 @@ mod tests {
             "{}",
             &text[text.len().saturating_sub(80)..]
         );
-        assert_eq!(text.lines().next().unwrap().chars().count(), 2 + HEAD_CHARS_MAX + 2);
+        assert_eq!(text.lines().next().unwrap().chars().count(), 2 + model::HEADING_CHARS_MAX + 2);
     }
 
     #[test]

@@ -1,0 +1,79 @@
+// Every pipeline and how its newest run stands.
+
+import { api } from "../api/client";
+import { now } from "../app";
+import { moveRow, useKeys } from "../keys";
+import { usePoll } from "../parts/poll";
+import { Nothing } from "../parts/RunList";
+import { StatusIcon } from "../parts/status";
+import { ago, exact } from "../parts/time";
+import { useTitle } from "../parts/title";
+import { pipelinePath, runPath } from "../route";
+
+/** How often the list is asked for, milliseconds. */
+const PERIOD_MS = 5_000;
+
+export function Pipelines() {
+  useTitle("Pipelines");
+  const polled = usePoll(() => api.pipelines(), PERIOD_MS, []);
+  useKeys(
+    () => [
+      { keys: "j", what: "Next pipeline", act: () => moveRow(1) },
+      { keys: "k", what: "Pipeline before", act: () => moveRow(-1) },
+    ],
+    [],
+  );
+  const page = polled.data.value;
+  if (!page) return <Nothing refused={polled.refused.value} />;
+  return (
+    <>
+      <h1>Pipelines</h1>
+      {page.pipelines.length === 0 && (
+        <p class="empty">
+          None yet: <code>buildflow pipeline create</code> registers one.
+        </p>
+      )}
+      <table class="pipelines">
+        <caption class="unseen">Pipelines</caption>
+        <thead>
+          <tr>
+            <th scope="col">Pipeline</th>
+            <th scope="col">Newest run</th>
+            <th scope="col" class="wide">
+              Repository
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {page.pipelines.map((pipeline) => (
+            <tr key={`${pipeline.team}/${pipeline.name}`}>
+              <td>
+                <a data-row href={pipelinePath(pipeline.team, pipeline.name)}>
+                  {pipeline.team === "default" ? "" : <span class="faint">{pipeline.team}/</span>}
+                  <b>{pipeline.name}</b>
+                </a>
+              </td>
+              <td>
+                {pipeline.last_run ? (
+                  <a class="last-run" href={runPath(pipeline.last_run.run_id)}>
+                    <StatusIcon status={pipeline.last_run.status} />
+                    <span>#{pipeline.last_run.number ?? "…"}</span>
+                    <span class="subject">{pipeline.last_run.message}</span>
+                    <time class="faint" title={exact(pipeline.last_run.created_ms)}>
+                      {ago(pipeline.last_run.created_ms, now.value)}
+                    </time>
+                  </a>
+                ) : (
+                  <span class="faint">none yet</span>
+                )}
+              </td>
+              <td class="wide">
+                <code class="where">{pipeline.repository}</code>
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </>
+  );
+}
