@@ -2,6 +2,7 @@
 // and reports whatever goes wrong in it.
 
 import { expect, test as base, type Page } from "@playwright/test";
+import { existsSync, readFileSync } from "node:fs";
 import { World } from "./world";
 
 interface Has {
@@ -28,11 +29,23 @@ export const test = base.extend<Has, { world: World }>({
   page: async ({ page, world, wrongs }, use) => {
     watch(page, wrongs);
     await logIn(page, world);
+    if (process.env.PAGE_DIST) await fromFolder(page, process.env.PAGE_DIST);
     await use(page);
   },
 });
 
 export { expect };
+
+/** For work on the page: its files from a folder, with the server's rules, without building the program anew. */
+async function fromFolder(page: Page, folder: string): Promise<void> {
+  await page.route((url) => !url.pathname.startsWith("/api/"), async (route) => {
+    const path = new URL(route.request().url()).pathname;
+    const isFile = path !== "/" && existsSync(folder + path);
+    const kind = path.endsWith(".js") ? "text/javascript" : path.endsWith(".css") ? "text/css" : "image/svg+xml";
+    if (isFile) await route.fulfill({ body: readFileSync(folder + path), contentType: kind });
+    else await route.fulfill({ response: await route.fetch(), body: readFileSync(`${folder}/index.html`) });
+  });
+}
 
 /** As the server sets it. */
 export async function logIn(page: Page, world: World): Promise<void> {

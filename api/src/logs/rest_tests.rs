@@ -147,31 +147,6 @@ async fn what_is_asked_wrongly_is_refused_by_name() {
     let absent = StatusCode::NOT_FOUND;
     let beyond = StatusCode::RANGE_NOT_SATISFIABLE;
     let cases = [
-        (
-            format!("{UNIT}?line=0"),
-            bad,
-            "`line`: must be a whole number from 1 on",
-        ),
-        (
-            format!("{UNIT}?count=x"),
-            bad,
-            "`count`: must be a whole number from 0 on",
-        ),
-        (format!("{UNIT}?q="), bad, "`q`: must have 1 to 512 bytes"),
-        (
-            format!("{UNIT}?q={}", "x".repeat(513)),
-            bad,
-            "`q`: must have 1 to 512 bytes",
-        ),
-        (format!("{UNIT}?q=a%0Ab"), bad, "`q`: must be within one line"),
-        (
-            format!("{UNIT}?line=1&follow=true"),
-            bad,
-            "`line`: is not for a stream of events",
-        ),
-        (format!("{UNIT}?q=a&offset=1"), bad, "`q`: counts lines"),
-        (format!("{UNIT}?line=3"), beyond, "`line` is 3, but the log has 1 lines"),
-        (format!("{ALL}?q=x"), bad, "`q`: is for the log of one step"),
         (format!("{UNIT}?tail=3"), bad, "`tail`: is not a parameter"),
         (
             format!("{UNIT}?offset=-1"),
@@ -341,6 +316,46 @@ async fn json(world: &World, path: &str) -> serde_json::Value {
     assert_eq!(response.status(), StatusCode::OK, "{path}");
     assert_eq!(header(&response, "content-type"), "application/json");
     serde_json::from_slice(&body(response).await).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_of_lines_is_refused_by_name() {
+    let world = World::new().await;
+    world.finish(0, 1, b"abc").await;
+    let bad = StatusCode::BAD_REQUEST;
+    let beyond = StatusCode::RANGE_NOT_SATISFIABLE;
+    let cases = [
+        (
+            format!("{UNIT}?line=0"),
+            bad,
+            "`line`: must be a whole number from 1 on",
+        ),
+        (
+            format!("{UNIT}?count=x"),
+            bad,
+            "`count`: must be a whole number from 0 on",
+        ),
+        (format!("{UNIT}?q="), bad, "`q`: must have 1 to 512 bytes"),
+        (
+            format!("{UNIT}?q={}", "x".repeat(513)),
+            bad,
+            "`q`: must have 1 to 512 bytes",
+        ),
+        (format!("{UNIT}?q=a%0Ab"), bad, "`q`: must be within one line"),
+        (
+            format!("{UNIT}?line=1&follow=true"),
+            bad,
+            "`line`: is not for a stream of events",
+        ),
+        (format!("{UNIT}?q=a&offset=1"), bad, "`q`: counts lines"),
+        (format!("{UNIT}?line=3"), beyond, "`line` is 3, but the log has 1 lines"),
+        (format!("{ALL}?q=x"), bad, "`q`: is for the log of one step"),
+    ];
+    for (path, status, text) in cases {
+        let (found, detail) = world.refusal(&path, &[]).await;
+        assert_eq!(found, status, "{path}: {detail}");
+        assert!(detail.contains(text), "{path}: {detail}");
+    }
 }
 
 #[tokio::test]
