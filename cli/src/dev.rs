@@ -120,6 +120,7 @@ fn announce(data: &Path, address: SocketAddr, token: &str) -> Result<(), Failure
     )?;
     println!("BuildFlow serves at   http://{address}");
     println!("token                 {token}");
+    println!("in a browser          http://{address}/login#token={token}");
     println!("for the client verbs  . {}", env.display());
     println!("ctrl-c stops it; running steps go on and are found again at the next start");
     Ok(())

@@ -3,7 +3,7 @@
 
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -48,10 +48,11 @@ export class World {
     private readonly host = "127.0.0.1",
   ) {}
 
-  static async start(): Promise<World> {
+  /** With `extra` programs, by name and path, in the image's `/bin`. */
+  static async start(extra: Record<string, string> = {}): Promise<World> {
     const folder = mkdtempSync(join(tmpdir(), "buildflow-page-"));
     const world = new World(folder, await freePort());
-    layout(join(folder, "images/busybox"), layer(folder));
+    layout(join(folder, "images/busybox"), layer(folder, extra));
     try {
       await world.up();
     } catch (cause) {
@@ -141,7 +142,7 @@ export class World {
     const folder = join(this.folder, "repositories", name);
     mkdirSync(folder, { recursive: true });
     const git = (...args: string[]) => {
-      const done = spawnSync("git", ["-C", folder, "-c", `user.name=${author}`, "-c", "user.email=ada@example.org", ...args], { encoding: "utf8" });
+      const done = spawnSync("git", ["-C", folder, "-c", `user.name=${author}`, "-c", "user.email=someone@example.org", ...args], { encoding: "utf8" });
       if (done.status !== 0) throw new Error(`git ${args.join(" ")}: ${done.stderr}`);
     };
     if (!existsSync(join(folder, ".git"))) git("init", "-q", "-b", "main");
@@ -195,8 +196,10 @@ function freePort(): Promise<number> {
 const APPLETS = ["sh", "cat", "echo", "true", "false", "sleep", "seq", "printf", "date", "test", "head", "tail", "yes", "awk", "dd"];
 
 /** A tar with busybox and the folders that a root file system has. */
-function layer(folder: string): Buffer {
+function layer(folder: string, extra: Record<string, string>): Buffer {
   const root = join(folder, "root");
+  mkdirSync(join(root, "bin"), { recursive: true });
+  for (const [name, path] of Object.entries(extra)) cpSync(path, join(root, "bin", name));
   const script = `set -e; for d in bin dev etc proc root sys tmp workspace; do mkdir -p "$0/$d"; done; cp /bin/busybox "$0/bin/busybox"
     for a in ${APPLETS.join(" ")}; do ln -sf busybox "$0/bin/$a"; done; printf 'root:x:0:0:root:/root:/bin/sh\\n' >"$0/etc/passwd"
     tar --numeric-owner --owner=0 --group=0 -C "$0" -cf "$0.tar" . ; rm -rf "$0"`;

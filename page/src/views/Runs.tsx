@@ -7,9 +7,12 @@ import { RunList } from "../parts/RunList";
 import { useTitle } from "../parts/title";
 import type { Filters } from "../route";
 
+/** How often the names for the filter are asked for, milliseconds. */
+const PERIOD_MS = 5_000;
+
 export function Runs({ filters }: { filters: Filters }) {
   useTitle("Runs");
-  const pipelines = usePoll(() => api.pipelines(), 0, []);
+  const pipelines = usePoll(() => api.pipelines(), PERIOD_MS, []);
   const names = (pipelines.data.value?.pipelines ?? []).map((p) => `${p.team}/${p.name}`);
   return (
     <>
