@@ -88,7 +88,7 @@ function Bar() {
         </button>
         <button type="button" class="quiet" onClick={nextTheme} title={`Colours: ${themes[theme.value]} (t)`} aria-label={`Colours: ${themes[theme.value]}. Change`}>
           <svg viewBox="0 0 16 16" width="16" height="16" class="icon" aria-hidden="true">
-            <circle cx="8" cy="8" r="5.5" class="line" />
+            <circle cx="8" cy="8" r="5.5" class="stroke" />
             <path d="M8 2.5a5.5 5.5 0 0 1 0 11z" class="fill" />
           </svg>
         </button>

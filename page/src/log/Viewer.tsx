@@ -189,7 +189,7 @@ function Row({ line, here, length, needle, section, isFolded, isChosen, props }:
         {section ? (
           <button type="button" class="fold" aria-expanded={!isFolded} aria-label={`${isFolded ? "Unfold" : "Fold"} ${section.title}`} onClick={() => props.fold(line)}>
             <svg viewBox="0 0 10 10" width="10" height="10" class="icon" aria-hidden="true">
-              <path d={isFolded ? "M3 1.5L7 5 3 8.5" : "M1.5 3L5 7l3.5-4"} class="line" />
+              <path d={isFolded ? "M3 1.5L7 5 3 8.5" : "M1.5 3L5 7l3.5-4"} class="stroke" />
             </svg>
           </button>
         ) : (

@@ -24,7 +24,7 @@ export function NodeState({ node }: { node: Node }) {
   return (
     <span class={`node-state ${kind}`}>
       <svg viewBox="0 0 10 10" width="10" height="10" class="icon" aria-hidden="true">
-        {kind === "well" ? <circle cx="5" cy="5" r="4" class="fill" /> : kind === "held" ? <path d="M1.5 1.5h7v7h-7z" class="fill" /> : <path d="M1.5 1.5l7 7M8.5 1.5l-7 7" class="line" />}
+        {kind === "well" ? <circle cx="5" cy="5" r="4" class="fill" /> : kind === "held" ? <path d="M1.5 1.5h7v7h-7z" class="fill" /> : <path d="M1.5 1.5l7 7M8.5 1.5l-7 7" class="stroke" />}
       </svg>
       {text}
     </span>

@@ -21,50 +21,50 @@ export function word(status: Status): string {
 }
 
 const SHAPES: Record<Status, JSX.Element> = {
-  pending: <circle cx="8" cy="8" r="5.75" class="line" stroke-dasharray="2.2 2.3" />,
+  pending: <circle cx="8" cy="8" r="5.75" class="stroke" stroke-dasharray="2.2 2.3" />,
   queued: (
     <>
-      <circle cx="8" cy="8" r="5.75" class="line" />
-      <path d="M8 5v3.2l2 1.3" class="line" />
+      <circle cx="8" cy="8" r="5.75" class="stroke" />
+      <path d="M8 5v3.2l2 1.3" class="stroke" />
     </>
   ),
   assigned: (
     <>
-      <circle cx="8" cy="8" r="5.75" class="line" />
+      <circle cx="8" cy="8" r="5.75" class="stroke" />
       <path d="M8 3.6a4.4 4.4 0 0 1 0 8.8z" class="fill" />
     </>
   ),
   running: (
     <>
-      <circle cx="8" cy="8" r="5.75" class="line faint" />
-      <path d="M8 2.25a5.75 5.75 0 0 1 5.75 5.75" class="line turn" />
+      <circle cx="8" cy="8" r="5.75" class="stroke faint" />
+      <path d="M8 2.25a5.75 5.75 0 0 1 5.75 5.75" class="stroke turn" />
       <circle cx="8" cy="8" r="2.1" class="fill" />
     </>
   ),
   success: (
     <>
       <circle cx="8" cy="8" r="6.5" class="fill" />
-      <path d="M5.2 8.2l2 2 3.7-4.1" class="cut" />
+      <path d="M5.2 8.2l2 2 3.7-4.1" class="notch" />
     </>
   ),
   failed: (
     <>
       <path d="M5.3 1.5h5.4l3.8 3.8v5.4l-3.8 3.8H5.3l-3.8-3.8V5.3z" class="fill" />
-      <path d="M5.7 5.7l4.6 4.6M10.3 5.7l-4.6 4.6" class="cut" />
+      <path d="M5.7 5.7l4.6 4.6M10.3 5.7l-4.6 4.6" class="notch" />
     </>
   ),
   timed_out: (
     <>
-      <path d="M4 1.75h8M4 14.25h8M4.8 1.9c0 3.3 2.4 4.2 3.2 6.1.8-1.9 3.2-2.8 3.2-6.1M4.8 14.1c0-3.3 2.4-4.2 3.2-6.1.8 1.9 3.2 2.8 3.2 6.1" class="line" />
+      <path d="M4 1.75h8M4 14.25h8M4.8 1.9c0 3.3 2.4 4.2 3.2 6.1.8-1.9 3.2-2.8 3.2-6.1M4.8 14.1c0-3.3 2.4-4.2 3.2-6.1.8 1.9 3.2 2.8 3.2 6.1" class="stroke" />
     </>
   ),
   cancelled: (
     <>
-      <circle cx="8" cy="8" r="5.75" class="line" />
-      <path d="M4.2 11.8l7.6-7.6" class="line" />
+      <circle cx="8" cy="8" r="5.75" class="stroke" />
+      <path d="M4.2 11.8l7.6-7.6" class="stroke" />
     </>
   ),
-  skipped: <path d="M3 4.5l3.5 3.5L3 11.5M8.5 4.5L12 8l-3.5 3.5" class="line" />,
+  skipped: <path d="M3 4.5l3.5 3.5L3 11.5M8.5 4.5L12 8l-3.5 3.5" class="stroke" />,
 };
 
 /** The shape; with `bare` the word stands beside it already. */
