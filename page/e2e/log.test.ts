@@ -299,7 +299,7 @@ test("the server is killed and comes back while a log is read: no gap, no line t
 });
 
 test("a line without end, and one of a megabyte, are harmless", async ({ page, world }) => {
-  const made = await world.run("long", one({ run: "printf 'begin '; head -c 3000000 /dev/zero | awk '{ gsub(/./, \"x\"); print }' || true; yes abcdefghij | head -c 1000000 | awk '{ printf \"%s\", $0 } END { print \"\" }'; echo last; printf 'no end'" }));
+  const made = await world.run("long", one({ run: "printf 'begin '; head -c 3000000 /dev/zero | tr '\\0' x; echo; yes abcdefghij | head -c 1000000 | tr -d '\\n'; echo; for i in $(seq 1 150); do head -c 20000 /dev/zero | tr '\\0' y; echo; done; echo last; printf 'no end'" }));
   await world.over(made.run_id);
   await page.goto(`${made.web_url}/steps/unit`);
   await expect(line(page, 1)).toBeVisible();

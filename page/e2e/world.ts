@@ -193,7 +193,7 @@ function freePort(): Promise<number> {
   });
 }
 
-const APPLETS = ["sh", "cat", "echo", "true", "false", "sleep", "seq", "printf", "date", "test", "head", "tail", "yes", "awk", "dd"];
+const APPLETS = ["sh", "cat", "echo", "true", "false", "sleep", "seq", "printf", "date", "test", "head", "tail", "yes", "awk", "dd", "tr"];
 
 /** A tar with busybox and the folders that a root file system has. */
 function layer(folder: string, extra: Record<string, string>): Buffer {

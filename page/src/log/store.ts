@@ -59,6 +59,8 @@ export class LogStore {
   private readonly blocks = new Map<number, Block>();
   private readonly asked = new Map<number, AbortController>();
   private endsWithFeed = true;
+  /** Whose bytes the stream brings. */
+  private streamed = 0;
   private chars = 0;
   private uses = 0;
   private stream: Stream | undefined;
@@ -293,25 +295,33 @@ export class LogStore {
   private event(kind: string, data: string, id: string): void {
     switch (kind) {
       case "step":
-        this.attempt ||= (JSON.parse(data) as { attempt: number }).attempt;
+        this.streamed = (JSON.parse(data) as { attempt: number }).attempt;
+        this.attempt ||= this.streamed;
         return;
       case "log":
-        this.append(data, Number(id));
+        if (this.streamed === this.attempt) this.append(data, offsetOf(id));
         return;
       case "bytes":
-        this.append(decode(data), Number(id));
+        if (this.streamed === this.attempt) this.append(decode(data), offsetOf(id));
         return;
       case "end": {
-        const end = JSON.parse(data) as { complete: boolean; lost?: boolean };
+        const end = JSON.parse(data) as { attempt: number; complete: boolean; lost?: boolean };
+        if (this.attempt !== 0 && end.attempt !== this.attempt) return;
         this.complete = end.complete;
         this.lost = end.lost ?? false;
+        this.finish();
         return;
       }
       case "done":
-        this.isOver = true;
-        this.stream?.close();
-        this.heard.changed();
+        this.finish();
     }
+  }
+
+  /** A stream that was opened before the first attempt goes on with the next one, which is not ours. */
+  private finish(): void {
+    this.isOver = true;
+    this.stream?.close();
+    this.heard.changed();
   }
 
   /** Text that ends at `offset`; what was seen before is passed over. */
@@ -365,6 +375,11 @@ export class LogStore {
 
 function blockOf(line: number): number {
   return Math.floor((line - 1) / BLOCK);
+}
+
+/** An event's id is the offset after it, from the second attempt on with the attempt before it. */
+function offsetOf(id: string): number {
+  return Number(id.slice(id.indexOf(".") + 1));
 }
 
 /** Base64 of bytes that are not text as they stand. */
