@@ -1503,8 +1503,9 @@ export interface paths {
          *     | `end` | JSON `{"step","attempt","total","complete","lost"}`; `complete` false: the rest is not there; `lost` true: it was lost with its node |
          *     | `done` | JSON `{}`: the stream ends; do not connect again |
          *
-         *     The `id` of an event is the offset after its bytes; `Last-Event-ID` resumes there, with
-         *     `attempt` as the `step` event said.
+         *     Without `attempt` the stream goes on with each further attempt of the step: an `end` for the one,
+         *     a `step` for the next. The `id` of an event is the offset after its bytes, in a second or later
+         *     attempt `attempt.offset`; `Last-Event-ID` resumes there.
          */
         get: operations["step_logs"];
         put?: never;
@@ -4925,7 +4926,7 @@ export interface operations {
     step_logs: {
         parameters: {
             query?: {
-                /** @description Which attempt, from 1; the newest if absent. */
+                /** @description This attempt alone, from 1; if absent the newest, and with `follow` those after it. */
                 attempt?: number;
                 /** @description The most lines, or matches. */
                 count?: number;

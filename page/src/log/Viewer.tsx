@@ -49,6 +49,8 @@ export function Viewer(props: Props) {
   const isFollowing = useRef(false);
   const seen = useRef(0);
   const frame = useRef(0);
+  /** Where the list was scrolled to last, by whomever. */
+  const last = useRef(0);
   const g: Geometry = { rows: rows.count, row: ROW, screen: place.screen };
   const latest = useRef({ g, rows, total: store.total });
   latest.current = { g, rows, total: store.total };
@@ -61,6 +63,7 @@ export function Viewer(props: Props) {
   const move = (scroll: number) => {
     const element = box.current!;
     element.scrollTop = scroll;
+    last.current = element.scrollTop;
     setPlace({ scroll: element.scrollTop, screen: element.clientHeight });
   };
 
@@ -117,16 +120,31 @@ export function Viewer(props: Props) {
   }, []);
 
   const scrolled = () => {
+    const top = box.current!.scrollTop;
+    // A smooth way up begins within reach of the end.
+    if (top < last.current - 0.5) tell(false);
+    else if (top > last.current + 0.5) tell(isAtEnd(latest.current.g, top));
+    last.current = top;
     cancelAnimationFrame(frame.current);
     frame.current = requestAnimationFrame(() => {
       const element = box.current;
-      if (!element) return;
-      setPlace({ scroll: element.scrollTop, screen: element.clientHeight });
-      tell(isAtEnd(latest.current.g, element.scrollTop));
+      if (element) setPlace({ scroll: element.scrollTop, screen: element.clientHeight });
     });
+  };
+  // Whoever begins to go up is not held at the end by the lines that come meanwhile.
+  const leave = () => {
+    if (isFollowing.current) tell(false);
+  };
+  const pressed = (event: KeyboardEvent) => {
+    if (["ArrowUp", "PageUp", "Home"].includes(event.key) || (event.key === " " && event.shiftKey)) leave();
+  };
+  const grabbed = (event: PointerEvent) => {
+    const isScrollBar = event.target === box.current && event.offsetX >= box.current!.clientWidth;
+    if (isScrollBar || event.pointerType === "touch") leave();
   };
   // A list that is scaled would jump hundreds of lines with each turn of the wheel.
   const wheel = (event: WheelEvent) => {
+    if (event.deltaY < 0) leave();
     const isScaled = g.rows * g.row > height(g);
     if (!isScaled || event.ctrlKey || event.deltaY === 0) return;
     event.preventDefault();
@@ -141,7 +159,7 @@ export function Viewer(props: Props) {
   if (shown.length > 0) store.looksAt(shown[0]!, shown[shown.length - 1]!);
   const heads = new Map(props.sections.map((section) => [section.line, section]));
   return (
-    <div class="log" ref={box} onScroll={scrolled} onWheel={wheel} tabIndex={0} role="region" aria-label={props.label} data-total={store.total}>
+    <div class="log" ref={box} onScroll={scrolled} onWheel={wheel} onKeyDown={pressed} onPointerDown={grabbed} tabIndex={0} role="region" aria-label={props.label} data-total={store.total}>
       <div class="log-all" style={{ height: `${height(g)}px` }}>
         <div class="log-part" ref={inner} style={{ transform: `translateY(${top}px)` }}>
           {shown.map((line) => (
