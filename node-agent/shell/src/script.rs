@@ -197,7 +197,10 @@ mod tests {
             "{}",
             &text[text.len().saturating_sub(80)..]
         );
-        assert_eq!(text.lines().next().unwrap().chars().count(), 2 + model::HEADING_CHARS_MAX + 2);
+        assert_eq!(
+            text.lines().next().unwrap().chars().count(),
+            2 + model::HEADING_CHARS_MAX + 2
+        );
     }
 
     #[test]
