@@ -50,6 +50,16 @@ impl Change {
         self
     }
 
+    /// The step's key is as it was seen. A step that has no record is given its first one only in a run
+    /// that is there: one that has been archived since has left no keys behind, and no records either.
+    fn guard_step(self, write: &StepWrite) -> Self {
+        let change = self.guard(write.key(), write.seen);
+        match write.seen {
+            Expect::Absent => change.guard(key::run(&write.run), Expect::Present),
+            Expect::Present | Expect::Revision(_) => change,
+        }
+    }
+
     fn guard_eligibility(self, node: &NodeId, seen: Option<u64>) -> Self {
         match seen {
             Some(revision) => self.guard(key::eligibility(node), Expect::Revision(revision)),
@@ -227,7 +237,7 @@ impl Action {
                 observed,
                 node,
             } => lose(change, write, alloc, *observed, node),
-            Self::End(write) => change.guard(write.key(), write.seen).put(write.key(), &write.record),
+            Self::End(write) => change.guard_step(write).put(write.key(), &write.record),
             Self::Stop {
                 alloc,
                 seen,
@@ -256,7 +266,7 @@ impl Action {
                 node_revision,
                 session_revision,
             } => change
-                .guard(write.key(), write.seen)
+                .guard_step(write)
                 .guard(key::node(&alloc.node), Expect::Revision(*node_revision))
                 .guard(key::session(&alloc.node), Expect::Revision(*session_revision))
                 .put(write.key(), &write.record)
@@ -310,7 +320,7 @@ fn fold(change: Change, write: &StepWrite, alloc: &SeenAlloc, observed: u64) -> 
         Expect::Present
     };
     let change = change
-        .guard(write.key(), write.seen)
+        .guard_step(write)
         .guard(alloc_key.clone(), alloc.seen)
         .guard(observed_key.clone(), reported)
         .put(write.key(), &write.record);
@@ -333,7 +343,7 @@ fn attend(change: Change, node: &NodeId, seen: Expect, next: Option<&Eligibility
 fn lose(change: Change, write: &StepWrite, alloc: &SeenAlloc, observed: Expect, node: &SeenNode) -> Change {
     let (alloc_key, observed_key) = (key::alloc(&alloc.node, &alloc.alloc), key::observed(&alloc.alloc));
     let change = change
-        .guard(write.key(), write.seen)
+        .guard_step(write)
         .guard(alloc_key.clone(), alloc.seen)
         .guard(observed_key.clone(), observed)
         .guard(key::node(&alloc.node), node.record)

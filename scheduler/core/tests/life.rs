@@ -690,3 +690,42 @@ fn a_reading_of_all_orders_adds_what_is_missing_and_removes_what_is_gone() {
     }
     assert_eq!(late.fingerprint(), world.cluster.fingerprint());
 }
+
+#[test]
+fn nothing_is_written_of_a_run_that_has_left_the_store_unseen() {
+    type Prepare = fn(&mut World, &model::RunId);
+    let cases: [(&str, Prepare); 2] = [
+        ("a placement", |_, _| {}),
+        ("the end of a step that never began", |world, run| {
+            world.cancel("c", run)
+        }),
+    ];
+    for (what, prepare) in cases {
+        let mut world = World::new();
+        world.add_node("n1", room(4_000, 16), 10, &[("arch", "amd64")]);
+        let run = world.add_run("r1", 999_000, vec![step("a", &[], ask(1_000, 1))]);
+        prepare(&mut world, &run);
+        let plan = world.cluster.plan(world.now_ms);
+        let (verified, _) = world.cluster.verify(&plan);
+        let about_the_step = |c: &&scheduler::Change| {
+            let step_key = key::step(&run, 0);
+            c.writes
+                .iter()
+                .any(|w| matches!(w, scheduler::Write::Put { key, .. } if *key == step_key))
+        };
+        let changes: Vec<scheduler::Change> = verified.into_iter().map(|v| v.change).collect();
+        let change = changes.iter().find(about_the_step).expect(what).clone();
+        // Another leader has seen it through and archived it; none of this has come by the watch.
+        let keys: Vec<String> = world
+            .keys
+            .keys()
+            .filter(|k| k.starts_with(key::RUNS))
+            .cloned()
+            .collect();
+        for key in keys {
+            world.keys.remove(&key);
+        }
+        assert!(!world.commit(&change), "{what}: {change:?}");
+        assert_eq!(world.step(&run, 0), None, "{what}");
+    }
+}
