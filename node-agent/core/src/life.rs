@@ -768,7 +768,9 @@ impl Life {
     }
 
     /// A running step's log is shipped as it grows. One that we closed ourselves is shipped once
-    /// its end is durable: before that, a restarted agent would begin anew and write another one.
+    /// its end is durable: before that, a restarted agent would begin anew and write another one. For
+    /// the same reason nobody is told before that where a log ends: what a restarted agent appended
+    /// would lie behind the end.
     fn settle_log(&mut self, out: &mut Vec<Effect>) {
         let durable_end = matches!(self.journal.durable, Some(Progress::Ended(_) | Progress::Done(_)));
         let stable =
@@ -778,6 +780,7 @@ impl Life {
             out.push(Effect::ShipLog);
         }
         if let Doing::Ended(end) = &self.doing
+            && durable_end
             && self.shipping
             && !self.sealed
         {

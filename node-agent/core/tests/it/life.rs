@@ -124,8 +124,8 @@ fn a_step_from_its_order_to_its_removal() {
             (prepared(), &["launch"]),
             (launched(), &["write running", "ship"]),
             (Event::Written, &["report running"]),
-            (exited(3), &["write ended", "seal 7"]),
-            (Event::Written, &["report ended"]),
+            (exited(3), &["write ended"]),
+            (Event::Written, &["seal 7", "report ended"]),
             (Event::LogComplete, &[]),
             (ack(ObservedState::Ended, true), &["write done"]),
             (Event::Written, &["clean"]),
@@ -177,9 +177,11 @@ fn the_last_report_tells_everything() {
         life.on(event, 100);
     }
     let effects = life.on(Event::Written, 100);
-    let Some(Effect::Report(observed)) = effects.into_iter().next() else {
-        panic!("no report");
+    let report = |effect| match effect {
+        Effect::Report(observed) => Some(observed),
+        _ => None,
     };
+    let observed = effects.into_iter().find_map(report).expect("a report");
     assert_eq!(observed.state, ObservedState::Ended);
     assert_eq!(observed.outcome, Some(Outcome::Exited { code: 3 }));
     assert_eq!(
@@ -188,6 +190,37 @@ fn the_last_report_tells_everything() {
     );
     assert_eq!(observed.phases, [phase("image"), phase("launch")]);
     assert_eq!(observed.fence, crate::orders::fence(1));
+}
+
+/// The exit record is lost with the machine's power. What knows nothing of the end appends a line to
+/// the log, which a server would never take that was told of the end before.
+#[test]
+fn where_a_log_ends_is_told_once_that_is_durable() {
+    check(
+        fresh(),
+        &[
+            (Event::Connected, &["prepare", "write accepted"]),
+            (Event::Written, &["report preparing"]),
+            (prepared(), &["launch"]),
+            (launched(), &["write running", "ship"]),
+            (Event::WriteFailed, &[]),
+            (exited(0), &[]),
+        ],
+    );
+    check(
+        Life::readopt(entry(Progress::Accepted), "another boot", Found::Nothing, 100),
+        &[
+            (
+                Event::Connected,
+                &[
+                    "close log: buildflow: the step was lost: the node was started anew while the step ran",
+                    "report preparing",
+                ],
+            ),
+            (Event::LogClosed { bytes: 90 }, &["write ended"]),
+            (Event::Written, &["ship", "seal 90", "report ended"]),
+        ],
+    );
 }
 
 #[test]
@@ -305,7 +338,9 @@ fn a_stop_ends_it_wherever_it_is() {
             (stop.clone(), &[]),
             (launched(), &["kill cancelled", "write running", "ship"]),
             (stop.clone(), &[]),
-            (exited(143), &["seal 7"]),
+            (exited(143), &[]),
+            (Event::Written, &["write ended", "report running"]),
+            (Event::Written, &["seal 7", "report ended"]),
         ],
     );
 }
@@ -322,7 +357,7 @@ fn what_does_not_stand_is_ended_and_leaves_nothing() {
                 (launched(), &["write running", "ship"]),
                 (Event::Written, &["report running"]),
                 (news, &["kill disowned"]),
-                (exited(0), &["write ended", "seal 7"]),
+                (exited(0), &["write ended"]),
                 (Event::Written, &["clean"]),
                 (Event::Cleaned, &["remove entry"]),
                 (Event::EntryRemoved, &["gone"]),
@@ -425,7 +460,7 @@ fn a_restarted_agent_goes_on_where_it_was() {
             "ended meanwhile",
             running_entry(),
             Found::Gone,
-            &[(Event::Tick, &["ship"]), (exited(5), &["write ended", "seal 7"])],
+            &[(Event::Tick, &["ship"]), (exited(5), &["write ended"])],
         ),
         (
             "ended and known",
