@@ -285,7 +285,8 @@ impl World {
             ArchiveBatch::Move { moves, .. } => moves.iter().map(Move::change).collect(),
             ArchiveBatch::Clear { runs, .. } => runs.iter().map(Told::change).collect(),
         };
-        let commits = self.network.store(which).then(|| {
+        let arrives = self.network.store(which) && !(self.faulty && self.rng.random_bool(0.05));
+        let commits = arrives.then(|| {
             let mut own_key = vec![Guard {
                 key: key::LEADER.to_owned(),
                 expect: Expect::Revision(leader),

@@ -13,7 +13,7 @@ use store::LeaseId;
 const LONGEST_MS: u64 = 40_000;
 
 /// Kinds of faults, as [`World::break_something`] counts them.
-const KINDS: usize = 21;
+const KINDS: usize = 23;
 
 /// Those that end a node's lease: its agent sleeps, its cables are cut.
 const SIEGE: [usize; 2] = [8, 9];
@@ -107,6 +107,7 @@ impl World {
             16 => self.forget_leases(),
             18 | 19 => self.lose_blobs(),
             20 => self.lose_history(),
+            21 | 22 => self.slow_watches(server),
             _ => {}
         }
     }
@@ -148,6 +149,16 @@ impl World {
             self.note("blobs", || format!("are away for {lasts} ms"));
             self.agenda.after(lasts, Event::Mend(Mend::Blobs));
         }
+    }
+
+    /// The watches of one server's scheduler are slow; it may be elected all the same.
+    fn slow_watches(&mut self, server: usize) {
+        let lasts = ends_after(&mut self.rng, LONGEST_MS);
+        self.report.slow_watches += 1;
+        self.note(&format!("s{server}"), || format!("hears of no change for {lasts} ms"));
+        let until_ms = self.agenda.now_ms() + lasts;
+        let lags = &mut self.servers[server].lags_until_ms;
+        *lags = until_ms.max(*lags);
     }
 
     fn lose_history(&mut self) {
@@ -289,6 +300,9 @@ impl World {
         self.network.mend_all();
         self.blobs.down = false;
         self.history.down = false;
+        for server in &mut self.servers {
+            server.lags_until_ms = 0;
+        }
         for machine in 0..self.machines.len() {
             self.uncordon(machine);
         }

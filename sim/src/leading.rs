@@ -127,7 +127,8 @@ impl World {
                 let up = self.servers[which].up;
                 let scheduler = &mut self.servers[which].scheduler;
                 if up && !std::mem::replace(&mut scheduler.awaited[prefix], true) {
-                    let delay = self.delay();
+                    let lag = self.servers[which].lags_until_ms.saturating_sub(self.agenda.now_ms());
+                    let delay = lag + self.delay();
                     self.tell_scheduler(which, delay, SchedulerEvent::Deliver { prefix });
                 }
             }

@@ -73,6 +73,8 @@ counts! {
     taken_leases,
     /// Times the store lost its quorum.
     outages,
+    /// Times a scheduler heard of no change for long.
+    slow_watches,
     /// Cables that were pulled.
     cuts,
     /// Parts of logs that were stored.

@@ -44,6 +44,8 @@ pub(crate) struct Server {
     pub(crate) life: u64,
     pub(crate) up: bool,
     pub(crate) paused_until_ms: u64,
+    /// Nothing that its scheduler watches arrives before this.
+    pub(crate) lags_until_ms: u64,
     pub(crate) clock: Clock,
     pub(crate) scheduler: Scheduler,
     /// By the steady clock, when the store last answered.
