@@ -4921,6 +4921,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description They were kept long enough and are removed. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     step_logs: {
@@ -4993,6 +5002,15 @@ export interface operations {
             };
             /** @description No such run, step or attempt. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It was kept long enough and is removed. */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };
