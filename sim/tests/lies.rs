@@ -3,7 +3,7 @@
 use sim::Lie;
 
 /// More seeds than any lie has needed.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 4_000;
 
 /// What an invariant says when it does not hold in such a world, one of these.
 fn exposed(lie: Lie, words: &[&str]) {
