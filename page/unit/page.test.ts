@@ -88,5 +88,5 @@ test("time: durations, ages and amounts fit a column", () => {
   const now = Date.UTC(2026, 0, 31);
   expect([0, 20_000, 3e5, 1e7, 9e7, 2e8, 3e9].map((ms) => ago(now - ms, now))).toEqual(["just now", "20 s ago", "5 min ago", "2 h ago", "yesterday", "2 days ago", "2025-12-27"]);
   expect([0, 512, 1_536, 16_777_216, 1.5 * 2 ** 30].map(bytes)).toEqual(["0 B", "512 B", "1.5 KiB", "16 MiB", "1.5 GiB"]);
-  expect([100, 500, 1_000, 2_500, 16_000].map(cores)).toEqual(["0.1 core", "0.5 core", "1 core", "2.5 cores", "16 cores"]);
+  expect([100, 500, 1_000, 2_500, 15_900, 16_000, 1_234_500].map(cores)).toEqual(["0.1 core", "0.5 core", "1 core", "2.5 cores", "15.9 cores", "16 cores", "1235 cores"]);
 });

@@ -46,7 +46,7 @@ export function bytes(n: number): string {
 /** `2 cores`, `0.5 core`. */
 export function cores(millis: number): string {
   const n = millis / 1000;
-  const text = n >= 10 || Number.isInteger(n) ? String(Math.round(n)) : n.toFixed(n < 1 ? 2 : 1).replace(/0$/, "");
+  const text = Number.isInteger(n) || n >= 1_000 ? String(Math.round(n)) : n.toFixed(n < 1 ? 2 : 1).replace(/\.?0$/, "");
   return `${text} ${n === 1 || n < 1 ? "core" : "cores"}`;
 }
 

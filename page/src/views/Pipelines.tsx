@@ -1,6 +1,9 @@
 // Every pipeline and how its newest run stands.
 
-import { api } from "../api/client";
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { api, Refused } from "../api/client";
+import type { Pipeline, RunSummary } from "../api/types";
 import { now } from "../app";
 import { moveRow, useKeys } from "../keys";
 import { usePoll } from "../parts/poll";
@@ -54,18 +57,7 @@ export function Pipelines() {
                 </a>
               </td>
               <td>
-                {pipeline.last_run ? (
-                  <a class="last-run" href={runPath(pipeline.last_run.run_id)}>
-                    <StatusIcon status={pipeline.last_run.status} />
-                    <span>#{pipeline.last_run.number ?? "…"}</span>
-                    <span class="subject">{pipeline.last_run.message}</span>
-                    <time class="faint" title={exact(pipeline.last_run.created_ms)}>
-                      {ago(pipeline.last_run.created_ms, now.value)}
-                    </time>
-                  </a>
-                ) : (
-                  <span class="faint">none yet</span>
-                )}
+                <Newest pipeline={pipeline} />
               </td>
               <td class="wide">
                 <code class="where">{pipeline.repository}</code>
@@ -75,5 +67,32 @@ export function Pipelines() {
         </tbody>
       </table>
     </>
+  );
+}
+
+/** The list itself knows of runs that go on or ended just now; older ones are asked for. */
+function Newest({ pipeline }: { pipeline: Pipeline }) {
+  const older = useSignal<RunSummary | null | undefined>(undefined);
+  const isUnknown = pipeline.last_run == null;
+  useEffect(() => {
+    if (!isUnknown) return;
+    api.pipelineRuns(pipeline.team, pipeline.name, { limit: 1 }).then(
+      (page) => (older.value = page.runs[0] ?? null),
+      (cause: unknown) => {
+        if (!(cause instanceof Refused)) throw cause;
+      },
+    );
+  }, [isUnknown]);
+  const run = pipeline.last_run ?? older.value;
+  if (!run) return <span class="faint">{run === null ? "none yet" : ""}</span>;
+  return (
+    <a class="last-run" href={runPath(run.run_id)}>
+      <StatusIcon status={run.status} />
+      <span>#{run.number ?? "…"}</span>
+      <span class="subject">{run.message}</span>
+      <time class="faint" title={exact(run.created_ms)}>
+        {ago(run.created_ms, now.value)}
+      </time>
+    </a>
   );
 }

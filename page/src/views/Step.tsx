@@ -342,11 +342,11 @@ function emptyWords(step: StepDetail, store: LogStore): string {
 }
 
 function LogState({ store, link, status }: { store: LogStore; link: Link; status: StepDetail["status"] }) {
-  const words = !store.isOpen ? "" : store.lost ? "the rest was lost with its node" : store.isOver ? "" : link === "live" ? (isOver(status) ? "the rest is coming" : "live") : "connecting";
+  const words = !store.isOpen ? "" : store.lost ? "the rest was lost with its node" : store.isOver || store.attempt === 0 ? "" : link === "live" ? (isOver(status) ? "the rest is coming" : "live") : "connecting";
   return (
     <span class="log-state" role="status">
       {words && <span class={`dot ${link === "live" ? "on" : "off"}`}>{words}</span>}
-      {store.isOpen && <span class="faint">{`${count(store.total)} ${store.total === 1 ? "line" : "lines"}`}</span>}
+      {store.isOpen && store.attempt > 0 && <span class="faint">{`${count(store.total)} ${store.total === 1 ? "line" : "lines"}`}</span>}
     </span>
   );
 }
