@@ -16,6 +16,9 @@ const TICK_MS: u64 = 500;
 /// A stream on which nothing has come for this long is given up.
 const SILENCE_MS: u64 = 15_000;
 
+/// How long a disk may take to write an entry of the journal when it is busy.
+const SLOW_WRITE_MS: u64 = 5_000;
+
 /// A server that has not answered Hello for this long is given up.
 const OPEN_MAX_MS: u64 = 10_000;
 
@@ -374,7 +377,12 @@ impl World {
             Effect::Write(_) if self.faulty && self.rng.random_bool(0.02) => {
                 self.learned(which, soon, &alloc, Told::WriteFailed);
             }
-            Effect::Write(entry) => self.tell_agent(which, soon, AgentEvent::Written { alloc, entry }),
+            Effect::Write(entry) => {
+                let slow = self.faulty && self.rng.random_bool(0.05);
+                self.report.slow_writes += usize::from(slow);
+                let delay = self.rng.random_range(1..if slow { SLOW_WRITE_MS } else { 5 });
+                self.tell_agent(which, delay, AgentEvent::Written { alloc, entry });
+            }
             Effect::RemoveEntry => self.tell_agent(which, soon, AgentEvent::EntryRemoved { alloc }),
             Effect::Launch => {
                 let until_ms = self.machines[which].deadline.map_or(0, |d| d.at_ms);

@@ -101,6 +101,8 @@ counts! {
     blobs_of_the_dead,
     /// Blobs that were stored again.
     blobs_again,
+    /// Entries of a journal that took long to write.
+    slow_writes,
     /// Allocations that an agent was told to forget.
     forgotten,
     /// Watches of orders that had fallen behind.
