@@ -29,6 +29,7 @@ mod settle;
 mod shape;
 mod shelf;
 mod slot;
+pub mod term;
 mod wanted;
 mod watchfulness;
 

@@ -4,12 +4,7 @@
 //! A commit whose outcome is unknown, a broken watch or a failing store all have the same cure: the
 //! view is thrown away and built anew from the store.
 //!
-//! What is free on a node follows from all its orders, and no guard of a placement compares those.
-//! So only one who knows every order may place, which takes two rules. A *term* is the time under
-//! one revision of the leader's key; at its **beginning all orders are read**, since those of the
-//! leader before may not have come by the watch yet. And a commit whose outcome is unknown **ends
-//! the term**: it may still be on its way, and only the loss of the key it is guarded by keeps it
-//! from being applied behind the back of the next view.
+//! What may be on its way at a time, and what ends a term, are the rules of [`scheduler::term`].
 //!
 //! Not here: any decision.
 
@@ -24,6 +19,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
 use model::RunId;
+use scheduler::term::{BATCHES_MAX, Heard, May, Term};
 use scheduler::{Action, Cluster, Explanation, Ticket, Transition};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,16 +32,11 @@ use tokio_util::sync::CancellationToken;
 /// read again each time, the loop waits for the next change or the period.
 const FRUITLESS_MAX: u32 = 3;
 
-/// Batches on their way at the same moment. The second hides what it takes to plan and to take
-/// answers in; more would make batches smaller, and etcd's work more.
-const COMMITS_IN_FLIGHT: usize = 2;
-
 /// Keys that are read again at the same moment.
 const READS_IN_FLIGHT: usize = 16;
 
 /// A batch whose answer has come.
 struct Sent {
-    leader: Revision,
     tickets: Vec<Ticket>,
     started: Instant,
     answer: Result<Answer, StoreError>,
@@ -115,12 +106,7 @@ pub(crate) struct Work {
     compaction: Compaction,
     cluster: Cluster,
     backoff: Backoff,
-    /// The term whose orders have been read into this view.
-    term: Option<Revision>,
-    /// A term in which the outcome of a commit is unknown.
-    spent: Option<Revision>,
-    /// The newest term, and when it was first seen, in steady time.
-    began: Option<(Revision, u64)>,
+    term: Term,
 }
 
 impl Work {
@@ -141,22 +127,24 @@ impl Work {
             tells,
             cluster: Cluster::new(),
             backoff: Backoff::new(),
-            term: None,
-            spent: None,
-            began: None,
+            term: Term::default(),
         }
     }
 
     /// Works until the shutdown.
     pub(crate) async fn run(mut self) {
         while !self.told.shutdown.is_cancelled() {
-            let wait = match self.work_on_a_view().await {
-                Ok(()) => return,
-                Err(Interrupted::Feed) => {
+            let Err(interrupted) = self.work_on_a_view().await else {
+                return;
+            };
+            let spent = self.term.drop_view();
+            self.give_up(spent);
+            let wait = match interrupted {
+                Interrupted::Feed => {
                     tracing::warn!("the view fell behind the store, building it anew");
                     Duration::ZERO
                 }
-                Err(Interrupted::Store(cause)) => {
+                Interrupted::Store(cause) => {
                     tracing::warn!(error = %cause, "the store failed, building the view anew");
                     self.backoff.failed()
                 }
@@ -172,7 +160,6 @@ impl Work {
     /// Builds a view and works on it; returns `Ok` at the shutdown.
     async fn work_on_a_view(&mut self) -> Result<(), Interrupted> {
         self.cluster = Cluster::with_lease(self.config.lease);
-        self.term = None;
         let shutdown = self.told.shutdown.clone();
         let leader_name = self.tells.leader_name.clone();
         let mut feed = tokio::select! {
@@ -202,7 +189,7 @@ impl Work {
 
     /// Returns when something is to be done although nothing changes; never for one who does not lead.
     fn next_moment(&self) -> impl Future<Output = ()> + use<> {
-        let leads = self.term.is_some() && self.term == *self.told.standing.borrow();
+        let leads = self.term.has_begun(self.told.standing.borrow().map(|key| key.0));
         let wake_ms = self.cluster.next_wake_ms(self.clocks.wall_ms()).filter(|_| leads);
         async move {
             match wake_ms {
@@ -231,24 +218,20 @@ impl Work {
                 drop(self.settle(sent).await);
             }
         }
-        if let (Err(_), false, Some(term)) = (&worked, commits.is_empty(), self.term) {
-            // What becomes of them nobody will have heard.
-            self.spend(term);
-        }
         worked
     }
 
     async fn commit_all(&mut self, feed: &mut Feed, commits: &mut Commits) -> Result<(), Interrupted> {
         let mut fruitless = 0;
         loop {
-            while commits.len() < COMMITS_IN_FLIGHT && fruitless < FRUITLESS_MAX {
-                match self.next_commit(feed, commits.is_empty()).await? {
+            while fruitless < FRUITLESS_MAX {
+                match self.next_commit(feed).await? {
                     Next::Sent(commit) => commits.push(commit),
                     Next::Refused => fruitless += 1,
                     Next::Nothing => break,
                 }
             }
-            let room = commits.len() < COMMITS_IN_FLIGHT;
+            let room = commits.len() < BATCHES_MAX;
             tokio::select! {
                 biased;
                 sent = commits.next() => {
@@ -266,19 +249,20 @@ impl Work {
         }
     }
 
-    /// Plans, and begins to commit what stands up to the newest view. A new term begins only when
-    /// nothing is on its way under the one before.
-    async fn next_commit(&mut self, feed: &mut Feed, alone: bool) -> Result<Next, Interrupted> {
+    /// Plans, and begins to commit what stands up to the newest view.
+    async fn next_commit(&mut self, feed: &mut Feed) -> Result<Next, Interrupted> {
+        if self.told.shutdown.is_cancelled() {
+            return Ok(Next::Nothing);
+        }
         let standing = *self.told.standing.borrow_and_update();
-        let Some(leader) = standing.filter(|_| standing != self.spent) else {
-            return Ok(Next::Nothing);
+        let leader = match self.term.may(standing.map(|key| key.0)) {
+            May::Nothing => return Ok(Next::Nothing),
+            May::Begin(key) => {
+                self.begin_term(key).await?;
+                Revision(key)
+            }
+            May::Commit(key) => Revision(key),
         };
-        if self.told.shutdown.is_cancelled() || (self.term != standing && !alone) {
-            return Ok(Next::Nothing);
-        }
-        if self.term != standing {
-            self.begin_term(leader).await?;
-        }
         self.compaction.look(&self.store, feed.newest(), feed.heard_bytes());
         let started = Instant::now();
         self.cluster.tick(self.clocks.steady_ms());
@@ -300,52 +284,47 @@ impl Work {
         let commit = async move {
             let answer = commit(store.as_ref(), leader, verified).await;
             Sent {
-                leader,
                 tickets,
                 started,
                 answer,
             }
         };
+        self.term.sent();
         Ok(Next::Sent(commit.boxed()))
     }
 
     /// Reads what only a leader has to know. Everything else is in the view already.
-    async fn begin_term(&mut self, leader: Revision) -> Result<(), StoreError> {
+    async fn begin_term(&mut self, key: u64) -> Result<(), StoreError> {
         let started = Instant::now();
         read_at_takeover(self.store.as_ref(), &mut self.cluster).await?;
-        let began_ms = match self.began {
-            // The view was built anew within the same term.
-            Some((term, began_ms)) if term == leader => began_ms,
-            _ => self.clocks.steady_ms(),
-        };
-        self.began = Some((leader, began_ms));
-        self.term = Some(leader);
+        let began_ms = self.term.begin(key, self.clocks.steady_ms());
         self.cluster.begin_term(began_ms);
         self.metrics.takeover_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())
     }
 
-    /// The outcome of a commit of this term is unknown, also after the view is read anew: the term ends.
-    fn spend(&mut self, term: Revision) {
-        self.spent = Some(term);
-        self.tells.deposed.send_replace(term);
+    /// Has the election give the key of this revision back, if there is one.
+    fn give_up(&self, key: Option<u64>) {
+        if let Some(key) = key {
+            self.tells.deposed.send_replace(Revision(key));
+        }
     }
 
     /// Takes the answer to a batch into the view; answers how many of its actions were applied.
     async fn settle(&mut self, sent: Sent) -> Result<usize, Interrupted> {
-        let leader = sent.leader;
-        let answer = sent.answer.inspect_err(|cause| match cause {
-            StoreError::Full(_) => self.compaction.hurry(),
-            _ => self.spend(leader),
-        })?;
-        match answer {
+        let heard = heard(&sent.answer);
+        if heard == Heard::Full {
+            self.compaction.hurry();
+        }
+        let spent = self.term.heard(heard);
+        self.give_up(spent);
+        match sent.answer? {
             Answer::Deposed => {
                 self.metrics.refused.inc_by(sent.tickets.len() as u64);
                 tracing::warn!("the leader's key is not ours any more");
                 for ticket in sent.tickets {
                     self.cluster.refuse(ticket);
                 }
-                self.tells.deposed.send_replace(leader);
                 Ok(0)
             }
             Answer::Each(each) => {
@@ -442,6 +421,15 @@ impl Work {
         self.metrics.queue_length.set(gauge(self.cluster.queue_len()));
         self.metrics.live_runs.set(gauge(self.cluster.live_runs()));
         self.metrics.malformed.set(gauge(self.cluster.malformed().len()));
+    }
+}
+
+fn heard(answer: &Result<Answer, StoreError>) -> Heard {
+    match answer {
+        Ok(Answer::Each(_)) => Heard::Answer,
+        Ok(Answer::Deposed) => Heard::Deposed,
+        Err(StoreError::Full(_)) => Heard::Full,
+        Err(_) => Heard::Unknown,
     }
 }
 
