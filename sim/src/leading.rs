@@ -1,16 +1,18 @@
-//! The scheduler of a server: the real core, a campaign for the leader's key, watches that are late,
-//! out of step with each other and repeat themselves, commits whose answers may be lost.
+//! The scheduler of a server: the real core over watches that are late, out of step with each other and
+//! repeat themselves.
 //!
-//! Not here: the server's streams to nodes ([`crate::server`]).
+//! Not here: its campaign for the leader's key ([`crate::election`]), its batches on their way to the
+//! store ([`crate::committing`]), the server's streams to nodes ([`crate::server`]).
 
 use crate::lie::Lie;
 use crate::message::{Event, SchedulerEvent};
 use crate::world::World;
-use model::record::Unknown;
-use model::{ClusterVersion, Leader, key};
+use model::key;
 use rand::Rng;
-use scheduler::{Cluster, Ticket, Verified};
-use store::{Commit, Expect, Guard, LeaseId, Revision, Txn, WatchEvent, Write};
+use scheduler::Cluster;
+use scheduler::term::{May, Term};
+use std::collections::BTreeSet;
+use store::{LeaseId, Revision, WatchEvent};
 
 /// What a scheduler watches.
 pub(crate) const PREFIXES: [&str; 8] = [
@@ -24,23 +26,15 @@ pub(crate) const PREFIXES: [&str; 8] = [
     key::REQUESTS,
 ];
 
-pub(crate) const ELECTION_TTL_MS: u64 = 2_000;
-const RENEW_MS: u64 = 500;
-const CAMPAIGN_MS: u64 = 300;
 const PERIOD_MS: u64 = 1_000;
-/// How long a scheduler waits for an answer before it takes the outcome for unknown.
-const ANSWER_MS: u64 = 400;
 /// When a server that cannot reach the store tries again.
 const RETRY_MS: u64 = 300;
-/// The most commits of one scheduler that are on their way at once. The shell has one; the core
-/// must bear more.
-const COMMITS_MAX: usize = 2;
 
 /// The scheduler of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
     /// Grows when the view is built anew.
-    view: u64,
+    pub(crate) view: u64,
     /// The view could not be read yet.
     blind: bool,
     pub(crate) cluster: Cluster,
@@ -48,24 +42,31 @@ pub(crate) struct Scheduler {
     awaited: [bool; PREFIXES.len()],
     pub(crate) lease: Option<LeaseId>,
     /// By the server's steady clock, when the lease was last renewed.
-    renewed_ms: u64,
+    pub(crate) renewed_ms: u64,
+    /// The revision of its own key while it believes that it holds it.
     pub(crate) leads: Option<Revision>,
-    /// The revision of its own key under which it has read all orders.
-    term: Option<Revision>,
-    commits: usize,
+    pub(crate) term: Term,
+    /// Batches that have been sent, in all.
+    pub(crate) sent: u64,
+    /// Those of them whose answers this view waits for.
+    pub(crate) awaits: BTreeSet<u64>,
+    /// The store had no room for one of them: what is left is waited for, then the view is built anew.
+    pub(crate) found_full: bool,
 }
 
 impl Scheduler {
     /// The process is gone; whatever is on its way to it falls on deaf ears.
     pub(crate) fn crash(&mut self) {
-        self.view += 1;
-        self.leads = None;
-        self.lease = None;
+        *self = Self {
+            view: self.view + 1,
+            sent: self.sent,
+            ..Self::default()
+        };
     }
 }
 
 impl World {
-    fn tell_scheduler(&mut self, which: usize, delay_ms: u64, what: SchedulerEvent) {
+    pub(crate) fn tell_scheduler(&mut self, which: usize, delay_ms: u64, what: SchedulerEvent) {
         let view = self.servers[which].scheduler.view;
         self.agenda.after(delay_ms, Event::Scheduler { which, view, what });
     }
@@ -75,8 +76,10 @@ impl World {
         self.servers[which].clock.shows(self.agenda.now_ms())
     }
 
-    /// Forgets the view and begins to read the store anew.
+    /// Forgets the view, and with it what is on its way, and begins to read the store anew.
     pub(crate) fn build_view(&mut self, which: usize) {
+        let spent = self.servers[which].scheduler.term.drop_view();
+        self.give_up_key(which, spent);
         let reachable = self.network.store(which);
         let mut lease = self.lease_times();
         match self.lie {
@@ -88,20 +91,14 @@ impl World {
         scheduler.view += 1;
         scheduler.cluster = Cluster::with_lease(lease);
         scheduler.awaited = [false; PREFIXES.len()];
-        scheduler.commits = 0;
-        scheduler.term = None;
+        scheduler.awaits.clear();
+        scheduler.found_full = false;
         scheduler.blind = !reachable;
         if reachable {
             self.read_everything(which);
             self.tell_scheduler(which, 0, SchedulerEvent::Act);
         } else {
             self.tell_scheduler(which, RETRY_MS, SchedulerEvent::Rebuild);
-        }
-        if self.servers[which].scheduler.leads.is_some() {
-            self.tell_scheduler(which, RENEW_MS, SchedulerEvent::KeepAlive);
-            self.tell_scheduler(which, 0, SchedulerEvent::BeginTerm);
-        } else {
-            self.tell_scheduler(which, CAMPAIGN_MS, SchedulerEvent::Campaign);
         }
     }
 
@@ -147,81 +144,37 @@ impl World {
             self.agenda.after(delay, Event::Scheduler { which, view, what });
             return;
         }
-        // The other events leave what the scheduler holds in its head as it is.
-        let thinks = !matches!(what, SchedulerEvent::Campaign | SchedulerEvent::KeepAlive);
         match what {
-            SchedulerEvent::Campaign => self.campaign(which),
-            SchedulerEvent::KeepAlive => self.keep_alive(which),
             SchedulerEvent::Deliver { prefix } => self.deliver(which, prefix),
             SchedulerEvent::Act => self.act(which),
-            SchedulerEvent::Answer(answers) => self.answered(which, answers),
-            SchedulerEvent::AnswerLost => self.give_up_key(which),
-            SchedulerEvent::BeginTerm => self.begin_term(which),
+            SchedulerEvent::Answer { batch, answers } => self.answered(which, batch, answers),
+            SchedulerEvent::Full { batch } => self.found_full(which, batch),
+            SchedulerEvent::Unheard { batch } => self.unheard(which, batch),
             SchedulerEvent::Rebuild => self.build_view(which),
         }
-        if thinks {
-            let checked = self.servers[which].scheduler.cluster.sanity_check();
-            checked.unwrap_or_else(|breach| panic!("server {which}: {breach}"));
-        }
+        let checked = self.servers[which].scheduler.cluster.sanity_check();
+        checked.unwrap_or_else(|breach| panic!("server {which}: {breach}"));
     }
 
-    fn campaign(&mut self, which: usize) {
-        if self.servers[which].scheduler.leads.is_some() {
+    fn act(&mut self, which: usize) {
+        let scheduler = &self.servers[which].scheduler;
+        if scheduler.blind || scheduler.found_full {
             return;
         }
-        let now_ms = self.agenda.now_ms();
-        if !self.network.store(which) {
-            return self.tell_scheduler(which, CAMPAIGN_MS, SchedulerEvent::Campaign);
+        match scheduler.term.may(scheduler.leads.map(|key| key.0)) {
+            May::Nothing => {}
+            May::Begin(key) => self.begin_term(which, key),
+            May::Commit(key) => self.send_batch(which, Revision(key)),
         }
-        self.store.expire(now_ms);
-        if self.store.get(key::LEADER).expect("legal").is_some() {
-            return self.tell_scheduler(which, CAMPAIGN_MS, SchedulerEvent::Campaign);
-        }
-        let asked_ms = self.steady_of(which);
-        let lease = self.store.lease_grant(ELECTION_TTL_MS, now_ms).expect("legal");
-        let leader = Leader {
-            server: format!("s{which}"),
-            unknown: Unknown::new(),
-        };
-        let claim = Txn::new()
-            .expect(key::LEADER, Expect::Absent)
-            .put_leased(key::LEADER, &leader, lease);
-        let Commit::Applied(revision) = self.store.commit(claim, now_ms).expect("legal") else {
-            panic!("the key was absent");
-        };
-        self.found_cluster();
-        self.report.leaders += 1;
-        let scheduler = &mut self.servers[which].scheduler;
-        scheduler.leads = Some(revision);
-        scheduler.lease = Some(lease);
-        scheduler.renewed_ms = asked_ms;
-        self.tell_scheduler(which, RENEW_MS, SchedulerEvent::KeepAlive);
-        let delay = self.delay();
-        self.tell_scheduler(which, delay, SchedulerEvent::BeginTerm);
-        self.begin_archive(which, revision);
-    }
-
-    fn found_cluster(&mut self) {
-        let version = ClusterVersion {
-            format: 1,
-            epoch: 1,
-            unknown: Unknown::new(),
-        };
-        let found = Txn::new()
-            .expect(key::CLUSTER_VERSION, Expect::Absent)
-            .put(key::CLUSTER_VERSION, &version);
-        self.store.commit(found, self.agenda.now_ms()).expect("legal");
     }
 
     /// Reads all orders once the key is held: those of the leader before may not have come by the
     /// watch yet, and what is free on a node follows from all of them.
-    fn begin_term(&mut self, which: usize) {
-        if self.servers[which].scheduler.leads.is_none() {
-            return;
+    fn begin_term(&mut self, which: usize, key: u64) {
+        if !self.network.store(which) {
+            return self.build_view(which);
         }
-        if !self.network.store(which) || self.servers[which].scheduler.blind {
-            return self.tell_scheduler(which, RETRY_MS, SchedulerEvent::BeginTerm);
-        }
+        self.note(&format!("s{which}"), || "begins a term".to_owned());
         let steady_ms = self.steady_of(which);
         let page = self.store.range(key::ALLOCS, None, 1_000).expect("legal");
         let scheduler = &mut self.servers[which].scheduler;
@@ -229,45 +182,16 @@ impl World {
         let orders = orders.map(|e| (e.key.as_str(), e.value.as_slice(), e.mod_revision.0));
         let malformed = scheduler.cluster.on_all_orders(orders, page.revision.0);
         assert!(malformed.is_empty(), "records of ours: {malformed:?}");
-        scheduler.cluster.begin_term(steady_ms);
-        scheduler.term = scheduler.leads;
+        let wanted = self.store.range(key::ELIGIBILITIES, None, 1_000).expect("legal");
+        for entry in wanted.entries {
+            let taken = scheduler
+                .cluster
+                .on_change(&entry.key, Some(&entry.value), entry.mod_revision.0);
+            taken.expect("a record of ours");
+        }
+        let began_ms = scheduler.term.begin(key, steady_ms);
+        scheduler.cluster.begin_term(began_ms);
         self.tell_scheduler(which, 0, SchedulerEvent::Act);
-    }
-
-    /// A commit may still be on its way: without the key that it is guarded by it will be refused.
-    fn give_up_key(&mut self, which: usize) {
-        let now_ms = self.agenda.now_ms();
-        let reachable = self.network.store(which);
-        let scheduler = &mut self.servers[which].scheduler;
-        scheduler.leads = None;
-        if let Some(lease) = scheduler.lease.take().filter(|_| reachable) {
-            self.store.lease_revoke(lease, now_ms);
-        }
-        self.build_view(which);
-    }
-
-    fn keep_alive(&mut self, which: usize) {
-        let now_ms = self.agenda.now_ms();
-        let steady_ms = self.steady_of(which);
-        let reachable = self.network.store(which);
-        let scheduler = &mut self.servers[which].scheduler;
-        let Some(lease) = scheduler.lease.filter(|_| scheduler.leads.is_some()) else {
-            return;
-        };
-        if reachable {
-            if self.store.lease_keep_alive(lease, now_ms).is_err() {
-                return self.step_down(which);
-            }
-            self.servers[which].scheduler.renewed_ms = steady_ms;
-        } else if steady_ms >= scheduler.renewed_ms + ELECTION_TTL_MS {
-            return self.step_down(which);
-        }
-        self.tell_scheduler(which, RENEW_MS, SchedulerEvent::KeepAlive);
-    }
-
-    fn step_down(&mut self, which: usize) {
-        self.servers[which].scheduler.leads = None;
-        self.tell_scheduler(which, CAMPAIGN_MS, SchedulerEvent::Campaign);
     }
 
     fn deliver(&mut self, which: usize, prefix: usize) {
@@ -289,11 +213,7 @@ impl World {
         for event in events.into_iter().take(count) {
             let WatchEvent::Changes(changes) = event else {
                 self.report.resyncs += 1;
-                return if scheduler.commits > 0 {
-                    self.give_up_key(which)
-                } else {
-                    self.build_view(which)
-                };
+                return self.build_view(which);
             };
             for change in changes {
                 scheduler.cursors[prefix] = change.revision;
@@ -315,117 +235,6 @@ impl World {
         self.act(which);
     }
 
-    fn act(&mut self, which: usize) {
-        let now_ms = self.agenda.now_ms();
-        let steady_ms = self.steady_of(which);
-        let scheduler = &mut self.servers[which].scheduler;
-        let Some(leader) = scheduler
-            .leads
-            .filter(|l| scheduler.term == Some(*l) && scheduler.commits < COMMITS_MAX)
-        else {
-            return;
-        };
-        scheduler.cluster.tick(steady_ms);
-        let plan = scheduler.cluster.plan(now_ms);
-        let (verified, _) = scheduler.cluster.verify(&plan);
-        if verified.is_empty() {
-            return;
-        }
-        scheduler.commits += 1;
-        let view = scheduler.view;
-        let delay = self.rng.random_range(1..20);
-        let commit = Event::Commit {
-            which,
-            view,
-            leader,
-            verified,
-        };
-        self.agenda.after(delay, commit);
-    }
-
-    /// The store gets a batch, whatever became of its sender.
-    pub(crate) fn commit(&mut self, which: usize, view: u64, leader: Revision, verified: Vec<Verified>) {
-        let now_ms = self.agenda.now_ms();
-        let lost = self.faulty && self.rng.random_bool(0.03);
-        let what = if !self.network.store(which) {
-            // It never arrives; its sender cannot know that.
-            SchedulerEvent::AnswerLost
-        } else {
-            let answers = self.apply(which, view, leader, verified, now_ms);
-            if lost {
-                self.report.lost_answers += 1;
-                SchedulerEvent::AnswerLost
-            } else {
-                SchedulerEvent::Answer(answers)
-            }
-        };
-        let delay = match what {
-            SchedulerEvent::AnswerLost => ANSWER_MS,
-            _ => self.rng.random_range(1..20),
-        };
-        self.agenda.after(delay, Event::Scheduler { which, view, what });
-    }
-
-    fn apply(
-        &mut self,
-        which: usize,
-        view: u64,
-        leader: Revision,
-        verified: Vec<Verified>,
-        now_ms: u64,
-    ) -> Vec<(Ticket, Commit)> {
-        let tickets: Vec<Ticket> = verified.iter().map(|v| v.ticket).collect();
-        let own_key = Guard {
-            key: key::LEADER.to_owned(),
-            expect: Expect::Revision(leader),
-        };
-        let mut own_key = vec![own_key];
-        let mut txns: Vec<Txn> = verified.into_iter().map(|v| txn(v.change)).collect();
-        if self.lie == Some(Lie::CommitsUnguarded) {
-            own_key.clear();
-            txns.iter_mut().for_each(|txn| txn.guards.clear());
-        }
-        let commits = self.store.commit_batch(&own_key, txns, now_ms).expect("a legal batch");
-        let sender_lives = self.servers[which].scheduler.view == view;
-        if !sender_lives && commits.iter().any(Commit::is_applied) {
-            self.report.commits_of_the_dead += 1;
-        }
-        tickets.into_iter().zip(commits).collect()
-    }
-
-    fn answered(&mut self, which: usize, answers: Vec<(Ticket, Commit)>) {
-        self.servers[which].scheduler.commits -= 1;
-        let mut deposed = false;
-        let mut refused = Vec::new();
-        for (ticket, commit) in answers {
-            let cluster = &mut self.servers[which].scheduler.cluster;
-            match commit {
-                Commit::Applied(revision) => drop(cluster.confirm(ticket, revision.0)),
-                Commit::Refused { guard, .. } => {
-                    cluster.refuse(ticket);
-                    deposed |= guard.key == key::LEADER;
-                    refused.push(guard.key);
-                }
-            }
-        }
-        if deposed {
-            self.report.deposed += 1;
-            return self.step_down(which);
-        }
-        self.report.refused += refused.len();
-        if !refused.is_empty() && !self.network.store(which) {
-            return self.give_up_key(which);
-        }
-        for key in refused {
-            let page = self.store.range(&key, None, 1).expect("legal");
-            let entry = page.entries.first().filter(|e| e.key == key);
-            let (value, revision) = entry.map_or((None, page.revision), |e| (Some(&*e.value), e.mod_revision));
-            let taken = self.servers[which].scheduler.cluster.on_change(&key, value, revision.0);
-            taken.expect("a record of ours");
-        }
-        self.tell_scheduler(which, 0, SchedulerEvent::Act);
-    }
-
     /// The loop's period: every scheduler looks at everything now and then.
     pub(crate) fn look_at_everything(&mut self) {
         for which in 0..self.servers.len() {
@@ -435,28 +244,5 @@ impl World {
 
     pub(crate) fn period_ms() -> u64 {
         PERIOD_MS
-    }
-}
-
-fn txn(change: scheduler::Change) -> Txn {
-    let guards = change.guards.into_iter().map(|(key, expect)| Guard {
-        key,
-        expect: match expect {
-            scheduler::Expect::Absent => Expect::Absent,
-            scheduler::Expect::Present => Expect::Present,
-            scheduler::Expect::Revision(revision) => Expect::Revision(Revision(revision)),
-        },
-    });
-    let writes = change.writes.into_iter().map(|write| match write {
-        scheduler::Write::Put { key, value } => Write::Put {
-            key,
-            value,
-            lease: None,
-        },
-        scheduler::Write::Delete { key } => Write::Delete { key },
-    });
-    Txn {
-        guards: guards.collect(),
-        writes: writes.collect(),
     }
 }

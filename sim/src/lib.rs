@@ -3,10 +3,11 @@
 //! only machines, messages and faults are made up.
 //!
 //! [`run`] lives through one seed: runs with random graphs, cancels and drains; servers that crash,
-//! pause, lose answers and lose sight of the store; a store that loses its quorum, takes leases away
-//! that were renewed, or is restored without them; blobs and history that are late, away, and do what
-//! they say they have not done; nodes whose agents crash, pause, lose their power and are cut off from
-//! some servers or all, whose clocks run too fast or too slow; whatever is said between them late,
+//! pause, lose answers and lose sight of the store, with two batches of their leader on their way at a
+//! time; a store that runs full, loses its quorum, takes leases away that were renewed, or is restored
+//! without them; blobs and history that are late, away, and do what they say they have not done; nodes
+//! whose agents crash, pause, lose their power and are cut off from some servers or all, whose clocks
+//! run too fast or too slow; whatever is said between them late,
 //! repeated and out of order. The invariants I2 to I7 are asserted after every event; then everything
 //! is healed, every run must end and reach history, and nothing may be left. The same seed gives the
 //! same history, to the byte. [`run_with`] lives in a world that breaks a rule, to show that it is noticed.
@@ -31,6 +32,8 @@ mod archived;
 mod archiving;
 mod blobs;
 mod chance;
+mod committing;
+mod election;
 mod faults;
 mod filing;
 mod hub;

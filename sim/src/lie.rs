@@ -16,6 +16,8 @@ pub enum Lie {
     FilesAnything,
     /// What leaders write is not guarded.
     CommitsUnguarded,
+    /// Leaders go on under their key when nobody waits any more for a batch of theirs.
+    GoesOnAfterDrop,
     /// What archives write is not guarded.
     MovesUnguarded,
     /// Archives take a history that is away for one that has been told.

@@ -3,12 +3,13 @@
 //! An event that is meant for a process names the life of that process: a crash in between makes
 //! it fall on deaf ears. What is on its way to the store arrives whatever became of its sender.
 
+use crate::committing::Batch;
 use api_core::archive::{self, Move, Told};
 use bytes::Bytes;
 use model::{AllocId, Observed, ObservedState};
 use node_agent::{Entry, Order};
-use scheduler::{Ticket, Verified};
-use store::{Commit, Expect, Revision};
+use scheduler::Ticket;
+use store::{Commit, Expect, LeaseId, Revision};
 
 /// An event.
 #[derive(Debug)]
@@ -29,13 +30,14 @@ pub(crate) enum Event {
         view: u64,
         what: SchedulerEvent,
     },
-    /// The store gets a batch of a scheduler.
-    Commit {
+    /// For the campaign of a server.
+    Election {
         which: usize,
-        view: u64,
-        leader: Revision,
-        verified: Vec<Verified>,
+        life: u64,
+        what: ElectionEvent,
     },
+    /// The store gets a batch of a scheduler.
+    Commit(Batch),
     /// The store gets the transaction of a report.
     FileReport {
         which: usize,
@@ -83,6 +85,7 @@ impl Event {
         };
         match self {
             Self::Scheduler { what, .. } => name(format!("{what:?}")),
+            Self::Election { what, .. } => name(format!("{what:?}")),
             Self::Server { what, .. } => name(format!("{what:?}")),
             Self::Machine { what, .. } => name(format!("{what:?}")),
             Self::Agent { what, .. } => name(format!("{what:?}")),
@@ -156,22 +159,29 @@ pub(crate) enum ArchiveBatch {
 /// Something happens to a scheduler.
 #[derive(Debug)]
 pub(crate) enum SchedulerEvent {
-    /// Try to lead.
-    Campaign,
-    /// Read what a new leader has to know.
-    BeginTerm,
-    /// Renew the leader's lease.
-    KeepAlive,
     /// Changes of one prefix arrive.
     Deliver { prefix: usize },
     /// Look at everything.
     Act,
     /// The store answered.
-    Answer(Vec<(Ticket, Commit)>),
-    /// The store's answer was lost.
-    AnswerLost,
+    Answer { batch: u64, answers: Vec<(Ticket, Commit)> },
+    /// The store has no room for a batch.
+    Full { batch: u64 },
+    /// A batch has been waited for long enough.
+    Unheard { batch: u64 },
     /// Try again to read everything.
     Rebuild,
+}
+
+/// Something happens to a server's campaign for the leader's key.
+#[derive(Debug)]
+pub(crate) enum ElectionEvent {
+    /// Try to lead.
+    Campaign,
+    /// Renew the leader's lease.
+    KeepAlive(LeaseId),
+    /// The key of this revision is of no use any more.
+    GiveUp(u64),
 }
 
 /// A node's stream: which machine, and which of its streams.

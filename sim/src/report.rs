@@ -45,6 +45,16 @@ counts! {
     refused,
     /// Commits whose answer was lost.
     lost_answers,
+    /// Batches that were sent while another one was on its way.
+    batches_at_once,
+    /// Batches that arrived before one that was sent before them, or whose answers did.
+    batches_overtaken,
+    /// Batches that arrived when nobody waited for them any more.
+    late_batches,
+    /// Batches for which the store said that it has no room.
+    full_stores,
+    /// Keys that were given up because of what was on its way under them.
+    spent_terms,
     /// Commits that were applied after their sender had crashed or lost its view.
     commits_of_the_dead,
     /// Views that were built anew because a watch had fallen behind.

@@ -7,7 +7,7 @@
 use crate::archiving::Archive;
 use crate::hub::Hub;
 use crate::leading::Scheduler;
-use crate::message::{AgentEvent, Event, PutOf, ServerEvent};
+use crate::message::{AgentEvent, ElectionEvent, Event, PutOf, ServerEvent};
 use crate::network::Clock;
 use crate::session::Session;
 use crate::world::World;
@@ -90,6 +90,7 @@ impl World {
         server.life += 1;
         server.answered_ms = steady_ms;
         self.build_view(which);
+        self.tell_election(which, 0, ElectionEvent::Campaign);
         self.tell_server(which, 0, ServerEvent::Probe);
     }
 

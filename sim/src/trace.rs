@@ -4,7 +4,9 @@
 //! What happens at any rate and says nothing (ticks, probes, campaigns, a look at everything) is
 //! left out. Not here: when a history is told ([`crate::run`]).
 
-use crate::message::{AgentEvent, ArchiveBatch, ArchiveEvent, Event, MachineEvent, Mend, SchedulerEvent, ServerEvent};
+use crate::message::{
+    AgentEvent, ArchiveBatch, ArchiveEvent, ElectionEvent, Event, MachineEvent, Mend, SchedulerEvent, ServerEvent,
+};
 use api_core::archive::StoreResult;
 use model::key::{self, RunKey};
 use model::{Allocation, Observed, SessionRecord, StepRecord};
@@ -118,13 +120,8 @@ fn words(event: &Event) -> Option<(String, String)> {
         Event::Mend(Mend::Link { machine, server }) => cluster(format!("n{machine} and s{server} hear each other")),
         Event::Heal => cluster("everything is healed".to_owned()),
         Event::Scheduler { which, what, .. } => Some((format!("s{which}"), scheduler_words(what)?)),
-        Event::Commit { which, verified, .. } => {
-            let who = format!("s{which}");
-            Some((
-                who,
-                format!("its batch of {} transactions reaches the store", verified.len()),
-            ))
-        }
+        Event::Election { which, what, .. } => Some((format!("s{which}"), election_words(what)?)),
+        Event::Commit(batch) => Some((format!("s{}", batch.which), batch.words())),
         Event::FileReport { which, filing, .. } => {
             let what = report_words(&filing.report);
             Some((format!("s{which}"), format!("its report reaches the store: {what}")))
@@ -145,17 +142,24 @@ fn words(event: &Event) -> Option<(String, String)> {
 
 fn scheduler_words(what: &SchedulerEvent) -> Option<String> {
     Some(match what {
-        SchedulerEvent::BeginTerm => "begins a term".to_owned(),
-        SchedulerEvent::Answer(answers) => {
+        SchedulerEvent::Answer { batch, answers } => {
             let applied = answers.iter().filter(|(_, commit)| commit.is_applied()).count();
-            format!("hears that {applied} of {} transactions were applied", answers.len())
+            format!(
+                "hears of batch {batch} that {applied} of {} transactions were applied",
+                answers.len()
+            )
         }
-        SchedulerEvent::AnswerLost => "does not hear what became of its batch".to_owned(),
+        SchedulerEvent::Full { batch } => format!("hears that there was no room for batch {batch}"),
         SchedulerEvent::Rebuild => "reads everything anew".to_owned(),
-        SchedulerEvent::Campaign | SchedulerEvent::KeepAlive | SchedulerEvent::Deliver { .. } | SchedulerEvent::Act => {
-            return None;
-        }
+        SchedulerEvent::Unheard { .. } | SchedulerEvent::Deliver { .. } | SchedulerEvent::Act => return None,
     })
+}
+
+fn election_words(what: &ElectionEvent) -> Option<String> {
+    match what {
+        ElectionEvent::GiveUp(key) => Some(format!("is to give up its key of revision {key}")),
+        ElectionEvent::Campaign | ElectionEvent::KeepAlive(_) => None,
+    }
 }
 
 fn server_words(what: &ServerEvent) -> Option<String> {

@@ -31,6 +31,7 @@ exposed! {
     a_log_that_is_owed_is_not_forgotten: ForgetsEarly, ["I7: "];
     only_what_stands_is_filed: FilesAnything, ["no end in sight", "I6: ", "I2: "];
     only_the_leader_commits_what_it_saw: CommitsUnguarded, ["I2: ", "I3: ", "I4: ", "I5: "];
+    a_batch_that_nobody_waits_for_ends_the_term: GoesOnAfterDrop, ["I5: "];
     a_run_leaves_the_live_store_once: MovesUnguarded, ["history is told two ends", "the outbox forgets"];
     the_outbox_waits_for_history: TellsNobody, ["the outbox forgets"];
     a_new_leader_waits_for_a_whole_lease: ForgetsLeases, ["I3: "];
