@@ -61,7 +61,7 @@ macro_rules! conformance_tests {
             a_first_read_and_its_watch_leave_no_gap, a_closed_store_ends_its_watches
         }
         $crate::conformance_tests! { @each $fresh; leases:
-            an_expired_lease_takes_its_keys, a_renewed_lease_lives_on, an_expired_lease_cannot_be_renewed,
+            an_expired_lease_takes_its_keys, a_renewed_lease_lives_on, many_leases_are_renewed_together, an_expired_lease_cannot_be_renewed,
             a_revoked_lease_takes_its_keys_in_one_revision, a_put_under_a_missing_lease_writes_nothing,
             a_rewritten_key_leaves_its_lease, a_lease_that_is_not_there_is_revoked_quietly,
             times_to_live_are_bounded, revoking_and_putting_at_once_leaves_no_orphan,

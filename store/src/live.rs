@@ -344,6 +344,16 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::NoLease`] when it has expired or was revoked.
     async fn lease_keep_alive(&self, lease: LeaseId) -> Result<u64, StoreError>;
 
+    /// As [`Store::lease_keep_alive`] for many leases, in as few round trips as the engine can; one result
+    /// for each, in order. One that has expired keeps the others waiting for a moment at most.
+    async fn lease_keep_alive_all(&self, leases: &[LeaseId]) -> Vec<Result<u64, StoreError>> {
+        let mut results = Vec::with_capacity(leases.len());
+        for lease in leases {
+            results.push(self.lease_keep_alive(*lease).await);
+        }
+        results
+    }
+
     /// Ends a lease now; its keys vanish. No error if it is not there.
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
 

@@ -187,6 +187,8 @@ pub(crate) struct Flaky {
     pub(crate) commits: AtomicU64,
     /// Reads.
     pub(crate) reads: AtomicU64,
+    /// Calls that renewed several leases.
+    pub(crate) together: AtomicU64,
     /// The newest lease.
     granted: Mutex<Option<LeaseId>>,
     batch_takes: Duration,
@@ -241,6 +243,7 @@ impl Flaky {
             batched: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             reads: AtomicU64::new(0),
+            together: AtomicU64::new(0),
             granted: Mutex::default(),
             fate: Mutex::default(),
         })
@@ -321,6 +324,11 @@ impl Store for Flaky {
     async fn lease_keep_alive(&self, lease: LeaseId) -> Result<u64, StoreError> {
         self.check()?;
         self.inner.lease_keep_alive(lease).await
+    }
+
+    async fn lease_keep_alive_all(&self, leases: &[LeaseId]) -> Vec<Result<u64, StoreError>> {
+        self.together.fetch_add(1, Ordering::SeqCst);
+        futures::future::join_all(leases.iter().map(|lease| self.lease_keep_alive(*lease))).await
     }
 
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@
 //! | `join` | how a machine becomes a node, and stays one |
 //! | `seats` | one session for each node; the newest wins |
 //! | `session` | one stream from Hello to its end |
+//! | `beat` | the renewals of all sessions, together |
 //! | `orders` | what an order says |
 //! | `standing` | which orders stand and what was filed of them |
 //! | `report` | reports read and checked (pure) |
@@ -19,6 +20,7 @@
 //! Which orders and removals a node is to hear, what becomes of its reports, when it may forget:
 //! `api_core::fleet`. Not here: placing and folding (the leader), the bytes of logs (`crate::logs`).
 
+mod beat;
 pub mod definitions;
 mod desk;
 mod end;
@@ -43,6 +45,7 @@ pub use metrics::FleetMetrics;
 use crate::auth::Caller;
 use crate::logs::LogHub;
 use crate::probe::Probe;
+use beat::Beat;
 use definitions::Definitions;
 use desk::Desk;
 use end::End;
@@ -118,6 +121,7 @@ pub(crate) struct Inner {
     metrics: FleetMetrics,
     seats: Arc<Seats>,
     desk: Arc<Desk>,
+    beat: Beat,
     probe: Probe,
     leading: watch::Receiver<Option<Revision>>,
     shutdown: CancellationToken,
@@ -129,6 +133,7 @@ impl Fleet {
     #[must_use]
     pub fn start(config: FleetConfig, deps: FleetDeps) -> Self {
         let desk = Desk::new(deps.store.clone(), deps.metrics.clone());
+        let (beat, beats) = Beat::new(deps.store.clone());
         let inner = Arc::new(Inner {
             config,
             store: deps.store,
@@ -138,6 +143,7 @@ impl Fleet {
             metrics: deps.metrics,
             seats: Arc::default(),
             desk: desk.clone(),
+            beat,
             probe: deps.probe,
             leading: deps.leading,
             shutdown: deps.shutdown,
@@ -145,6 +151,7 @@ impl Fleet {
         let tasks = TaskTracker::new();
         tasks.spawn(watch_sessions(inner.clone()));
         tasks.spawn(desk.work(inner.shutdown.clone()));
+        tasks.spawn(beats.work(inner.shutdown.clone()));
         Self { inner, tasks }
     }
 

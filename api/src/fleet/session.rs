@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::live::read_all;
 use store::{LeaseId, StoreError, Watch, WatchEvent};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 use wire::v1::{self, agent_message, server_message};
@@ -100,6 +100,8 @@ pub(super) struct Session<'a> {
     desk: Arc<Client>,
     /// What is being prepared, since when it is, and was not filed.
     preparing: Mutex<BTreeMap<AllocId, (Instant, Observed)>>,
+    /// Something is being prepared.
+    prepares: Notify,
     board: Arc<Board>,
     logs: Mutex<BTreeMap<AllocId, Slot>>,
     to_open: mpsc::UnboundedSender<AllocId>,
@@ -167,6 +169,7 @@ async fn open(
         standing,
         desk: visit.0.clone(),
         preparing: Mutex::default(),
+        prepares: Notify::new(),
         board: Arc::default(),
         logs: Mutex::default(),
         to_open,
@@ -240,10 +243,11 @@ impl Session<'_> {
     }
 
     fn on_report(&self, observed: Observed) {
-        let mut preparing = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut preparing = self.preparing();
         if observed.state == ObservedState::Preparing && self.standing.stands(&observed.alloc) {
             let since = (Instant::now(), observed.clone());
             preparing.entry(observed.alloc.clone()).or_insert(since);
+            self.prepares.notify_one();
             self.desk
                 .answer(Gathered::new(observed), Filed::Accepted(Verdict::Known));
             return;
@@ -258,8 +262,13 @@ impl Session<'_> {
     /// Files what has been prepared for long.
     async fn file_preparing(&self) {
         loop {
-            tokio::time::sleep(PREPARING_FILED_AFTER / 4).await;
-            let mut preparing = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
+            let oldest = self.preparing().values().map(|(since, _)| *since).min();
+            match oldest {
+                Some(since) => tokio::time::sleep_until(since + PREPARING_FILED_AFTER).await,
+                // A session without anything to do never wakes up by itself.
+                None => self.prepares.notified().await,
+            }
+            let mut preparing = self.preparing();
             let late = preparing.extract_if(.., |alloc, (since, _)| {
                 since.elapsed() >= PREPARING_FILED_AFTER || !self.standing.stands(alloc)
             });
@@ -269,6 +278,10 @@ impl Session<'_> {
                 }
             }
         }
+    }
+
+    fn preparing(&self) -> MutexGuard<'_, BTreeMap<AllocId, (Instant, Observed)>> {
+        self.preparing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn leaving(&self) -> MutexGuard<'_, Leaving> {
@@ -319,7 +332,7 @@ impl Session<'_> {
             let (sequence, came) = *renewals.borrow_and_update();
             let deadline = came + self.fleet.config.lease;
             if sequence != renewed {
-                match timeout(RENEW_WAIT, self.fleet.store.lease_keep_alive(self.lease)).await {
+                match timeout(RENEW_WAIT, self.fleet.beat.renew(self.lease)).await {
                     Ok(Ok(0) | Err(StoreError::NoLease(_))) => return End::LeaseLost,
                     Ok(Ok(_)) => {
                         renewed = sequence;

@@ -2,6 +2,8 @@
 //!
 //! Not here: servers, clients, authentication.
 
+pub mod codec;
+
 /// Package `buildflow.v1`.
 #[allow(
     missing_docs,

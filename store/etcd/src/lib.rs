@@ -154,6 +154,10 @@ impl Store for EtcdStore {
         self.renewals.renew(&self.members, lease).await
     }
 
+    async fn lease_keep_alive_all(&self, leases: &[LeaseId]) -> Vec<Result<u64, StoreError>> {
+        self.renewals.renew_all(&self.members, leases).await
+    }
+
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         leases::revoke(&self.members, lease).await
     }

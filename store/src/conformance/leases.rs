@@ -42,6 +42,33 @@ pub async fn an_expired_lease_takes_its_keys(fixture: Fixture) {
     );
 }
 
+/// Each has its own answer, in order, also beside leases that have gone and one that is named twice.
+pub async fn many_leases_are_renewed_together(fixture: Fixture) {
+    let store = &*fixture.store;
+    let mut leases = Vec::new();
+    for _ in 0..300 {
+        leases.push(store.lease_grant(60_000).await.expect("the store answers"));
+    }
+    let gone = [0, 7, 299];
+    for n in gone {
+        store.lease_revoke(leases[n]).await.expect("the store answers");
+    }
+    leases.push(leases[1]);
+    // The second time over what the first one has opened.
+    for _ in 0..2 {
+        let answers = store.lease_keep_alive_all(&leases).await;
+        assert_eq!(answers.len(), leases.len());
+        for (n, (lease, answer)) in leases.iter().zip(answers).enumerate() {
+            match answer {
+                Ok(left) => assert!(!gone.contains(&n) && left > 30_000, "{n}: {left}"),
+                Err(StoreError::NoLease(named)) => assert!(gone.contains(&n) && named == *lease, "{n}"),
+                Err(error) => panic!("{n}: {error}"),
+            }
+        }
+    }
+    assert!(store.lease_keep_alive_all(&[]).await.is_empty());
+}
+
 /// Kept alive three times as long as it would live.
 pub async fn a_renewed_lease_lives_on(fixture: Fixture) {
     let store = &*fixture.store;
