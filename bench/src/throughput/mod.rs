@@ -85,6 +85,12 @@ pub struct ThroughputArguments {
     /// The process of a running agent, to be watched by `--idle`
     #[arg(long, value_name = "PID")]
     agent: Vec<u32>,
+    /// Teams that are registered in the last part of `--idle`
+    #[arg(long, default_value_t = 5_000)]
+    teams: usize,
+    /// Pipelines that are registered in the last part of `--idle`
+    #[arg(long, default_value_t = 50_000)]
+    pipelines: usize,
     /// Members of etcd
     #[arg(long, value_delimiter = ',', default_value = "1,3")]
     etcd: Vec<usize>,
