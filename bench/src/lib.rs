@@ -8,6 +8,7 @@ mod error;
 pub mod placement;
 mod plot;
 mod stats;
+pub mod submissions;
 mod table;
 pub mod throughput;
 mod workload;
@@ -23,7 +24,11 @@ pub enum BenchArguments {
     Placement(placement::PlacementArguments),
     /// Steps a second from end to end, over real servers and etcd, beside what etcd carries alone
     Throughput(throughput::ThroughputArguments),
-    /// A server for `throughput`, which starts it by itself
+    /// Submissions over REST in an open loop: how soon they are answered, and the rate where it breaks
+    Api(submissions::ApiArguments),
+    /// From the submission to the first instruction of a real container, and to a simulated node's hand
+    Trigger(submissions::TriggerArguments),
+    /// A server for `throughput`, `api` and `trigger`, which start it by themselves
     #[command(hide = true)]
     ThroughputServer(throughput::ServerArguments),
 }
@@ -39,6 +44,8 @@ pub async fn run(arguments: BenchArguments) -> Result<(), BenchError> {
             done.await.map_err(|cause| BenchError::Stopped(cause.to_string()))?
         }
         BenchArguments::Throughput(throughput) => throughput::run(&throughput, &mut std::io::stdout()).await,
+        BenchArguments::Api(api) => submissions::api(&api, &mut std::io::stdout()).await,
+        BenchArguments::Trigger(trigger) => submissions::trigger(&trigger, &mut std::io::stdout()).await,
         BenchArguments::ThroughputServer(server) => throughput::serve(server).await,
     }
 }

@@ -70,6 +70,8 @@ struct RunTrace {
 #[derive(Debug, Default)]
 struct Shard {
     runs: HashMap<RunId, RunTrace>,
+    /// When the first order of a run came that the driver did not write.
+    strangers: HashMap<RunId, Instant>,
     legs: [Vec<f32>; 5],
 }
 
@@ -134,11 +136,19 @@ impl Ledger {
         }
     }
 
+    /// When an agent first had an order of a run that the driver did not write; told once.
+    pub(crate) fn stranger_in_hand(&self, run: &RunId) -> Option<Instant> {
+        self.shard(run).strangers.remove(run)
+    }
+
     /// An agent has the order of a step.
     pub(crate) fn in_hand(&self, run: &RunId, step: usize) {
         let now = Instant::now();
         let mut shard = self.shard(run);
-        let Some(trace) = shard.runs.get_mut(run) else { return };
+        let Some(trace) = shard.runs.get_mut(run) else {
+            shard.strangers.entry(run.clone()).or_insert(now);
+            return;
+        };
         let Some(own) = trace.steps.get_mut(step) else { return };
         if std::mem::replace(&mut own.ordered, true) {
             self.again.fetch_add(1, Ordering::Relaxed);
@@ -281,6 +291,16 @@ mod tests {
         ledger.in_hand(&run, 0);
         ledger.in_hand(&run, 0);
         assert_eq!(ledger.ordered_again(), 1, "a second attempt");
+    }
+
+    #[test]
+    fn the_first_order_of_a_run_that_others_wrote_is_told_once() {
+        let ledger = Ledger::new();
+        let run = RunId::new("01jd").expect("legal");
+        assert_eq!(ledger.stranger_in_hand(&run), None);
+        ledger.in_hand(&run, 0);
+        assert!(ledger.stranger_in_hand(&run).is_some());
+        assert_eq!(ledger.stranger_in_hand(&run), None);
     }
 
     #[test]

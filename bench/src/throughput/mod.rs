@@ -25,14 +25,14 @@ mod agent;
 mod day;
 mod etcd;
 mod failover;
-mod ledger;
+pub(crate) mod ledger;
 mod load;
 mod servers;
-mod serving;
-mod stage;
+pub(crate) mod serving;
+pub(crate) mod stage;
 mod standby;
 mod steady;
-mod usage;
+pub(crate) mod usage;
 
 pub use serving::ServerArguments;
 
@@ -184,7 +184,7 @@ pub(crate) async fn run(arguments: &ThroughputArguments, out: &mut (dyn Write + 
 }
 
 /// A connection for each node: as many as the system lets this process have.
-fn raise_open_files() {
+pub(crate) fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));

@@ -24,10 +24,10 @@ use tracing_subscriber::EnvFilter;
 pub(super) const NODE_TOKEN: &str = "bf_bench_node";
 
 /// The token of the driver.
-pub(super) const ADMIN_TOKEN: &str = "bf_bench_admin";
+pub(crate) const ADMIN_TOKEN: &str = "bf_bench_admin";
 
 /// The team of all runs.
-pub(super) const TEAM: &str = "bench";
+pub(crate) const TEAM: &str = "bench";
 
 /// What the first line of standard output begins with; the address follows.
 pub(super) const SERVING: &str = "serving ";
@@ -126,7 +126,7 @@ fn assemble(
 ) -> Result<Api, BenchError> {
     let blobs = FolderBlobs::open(&arguments.blobs).and_then(|blobs| blobs.with_public_url(url));
     let history = SqliteHistory::open(arguments.data.join("history")).map_err(|e| stopped("history", &e))?;
-    let sources = Mirrors::new(arguments.data.join("git"), GitSettings::default());
+    let sources = Mirrors::new(arguments.data.join("git"), git_settings());
     let api = Api::new(
         ApiConfig {
             server_name: arguments.name.clone(),
@@ -153,6 +153,14 @@ fn assemble(
     );
     api.add_metrics(scheduler.registry());
     Ok(api)
+}
+
+/// The repositories of a measurement lie on this machine.
+fn git_settings() -> GitSettings {
+    GitSettings {
+        allow_file: true,
+        ..GitSettings::default()
+    }
 }
 
 async fn first_records(store: &dyn Store) -> Result<(), BenchError> {
