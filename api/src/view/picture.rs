@@ -25,7 +25,8 @@ pub struct Picture {
     tokens: BTreeMap<String, TokenRecord>,
     teams: BTreeMap<String, TeamRecord>,
     pipelines: BTreeMap<PipelineKey, Arc<PipelineRecord>>,
-    by_repository: HashMap<String, BTreeSet<PipelineKey>>,
+    /// In order of team and name. Nearly always one: a vector of one is a tenth of a set of one.
+    by_repository: HashMap<String, Vec<Arc<PipelineRecord>>>,
     runs: BTreeMap<RunId, RunEntry>,
     by_number: BTreeMap<PipelineKey, BTreeMap<u64, RunId>>,
     /// Runs of which every step has ended.
@@ -89,12 +90,8 @@ impl Picture {
     /// The pipelines of a repository, however its address is written.
     #[must_use]
     pub fn pipelines_of(&self, repository: &str) -> Vec<Arc<PipelineRecord>> {
-        let keys = self.by_repository.get(&repository::normal(repository));
-        keys.into_iter()
-            .flatten()
-            .filter_map(|k| self.pipelines.get(k))
-            .cloned()
-            .collect()
+        let found = self.by_repository.get(&repository::normal(repository));
+        found.cloned().unwrap_or_default()
     }
 
     /// A run that readers may be shown.
@@ -309,17 +306,20 @@ impl Picture {
         let key = (team, name);
         if let Some(old) = self.pipelines.remove(&key) {
             let repository = repository::normal(&old.repository);
-            if let Some(keys) = self.by_repository.get_mut(&repository) {
-                keys.remove(&key);
-                if keys.is_empty() {
+            if let Some(of) = self.by_repository.get_mut(&repository) {
+                of.retain(|other| !Arc::ptr_eq(other, &old));
+                if of.is_empty() {
                     self.by_repository.remove(&repository);
                 }
             }
         }
         if let Some(record) = record {
-            let repository = repository::normal(&record.repository);
-            self.by_repository.entry(repository).or_default().insert(key.clone());
-            self.pipelines.insert(key, Arc::new(record));
+            let record = Arc::new(record);
+            let of = self.by_repository.entry(repository::normal(&record.repository));
+            let of = of.or_insert_with(|| Vec::with_capacity(1));
+            let at = of.partition_point(|other| (&other.team, &other.name) < (&record.team, &record.name));
+            of.insert(at, Arc::clone(&record));
+            self.pipelines.insert(key, record);
         }
     }
 

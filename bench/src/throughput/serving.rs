@@ -68,6 +68,8 @@ pub(crate) async fn serve(arguments: ServerArguments) -> Result<(), BenchError> 
         .with_target(false)
         .init();
     super::raise_open_files();
+    // As the role does.
+    nix::sys::prctl::set_thp_disable(true).map_err(|e| stopped("memory", &e))?;
     std::thread::spawn(|| {
         // Any end of it is the end of the measurement.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());

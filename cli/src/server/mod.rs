@@ -53,6 +53,7 @@ pub(crate) async fn run_role(arguments: RoleArguments) -> Result<(), Failure> {
     }
     logging::start(file.log, "info");
     limits::raise_open_files();
+    limits::small_pages();
     let shutdown = signals::shutdown_on_signal().map_err(|e| Failure::Internal(e.to_string()))?;
     let data = folder::prepare(&file.data)?;
     let _lock = folder::lock(&data)?;
