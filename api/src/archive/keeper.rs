@@ -4,6 +4,7 @@
 //! brings back what became of them. Every task ends within a bounded time. Not here: any decision.
 
 use super::metrics::ArchiveMetrics;
+use super::storing::Budget;
 use super::sweep::{LEFT_FOR_SECONDS, Sweep};
 use super::{moving, storing};
 use crate::clock;
@@ -58,6 +59,7 @@ struct Keeper {
     term: Revision,
     machine: Archiver,
     tasks: JoinSet<Event>,
+    budget: Budget,
     metrics: ArchiveMetrics,
     begun: Instant,
     looked: Revision,
@@ -73,6 +75,7 @@ impl Keeper {
             server,
             term,
             tasks: JoinSet::new(),
+            budget: Budget::default(),
             metrics,
             begun: now,
             looked: Revision(0),
@@ -171,9 +174,13 @@ impl Keeper {
                 ticket,
                 run,
                 with_short_logs,
-            } => self.tasks.spawn(async move {
-                Event::Stored(ticket, storing::store(&server, &run, with_short_logs).await)
-            }),
+            } => {
+                let budget = self.budget.clone();
+                self.tasks.spawn(async move {
+                    let _held = budget.hold(&server, &run).await;
+                    Event::Stored(ticket, storing::store(&server, &run, with_short_logs).await)
+                })
+            }
             Effect::Move { ticket, moves } => self.tasks.spawn(async move {
                 let results = moving::move_out(server.store(), term, &moves).await;
                 for (moved, result) in moves.iter().zip(&results) {

@@ -8,11 +8,16 @@
 use model::{ArchivedRun, RunId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most runs that are being stored at once: each may hold some megabytes.
-pub const IN_FLIGHT_MAX: usize = 8;
+/// The most runs that are being stored at once. Storing one is a few questions to a store that is busy
+/// with other work: one after the other a run would take a tenth of a second. What they may hold in
+/// memory together is bounded by whoever carries it out.
+pub const IN_FLIGHT_MAX: usize = 64;
 
-/// The most runs of one move or one word to history: a fraction of a second's work.
+/// The most runs of one move: a fraction of a second's work.
 pub const BATCH_MAX: usize = 100;
+
+/// The most runs that are told to history at once; each waits for the batch before it.
+pub const TELL_MAX: usize = 400;
 
 /// The first pause after something failed.
 const PAUSE_MIN_MS: u64 = 500;
@@ -223,7 +228,7 @@ impl Archiver {
     pub fn new(times: Times) -> Self {
         Self {
             times,
-            tell_max: BATCH_MAX,
+            tell_max: TELL_MAX,
             ..Self::default()
         }
     }
@@ -263,10 +268,18 @@ impl Archiver {
         stored.into_iter().chain(told).min()
     }
 
-    /// How many more runs may be stored at once.
+    /// How many more runs may be stored at once. What is stored and cannot be moved holds them up.
     fn room(&self) -> usize {
-        let under_way = |e: &&Ended| matches!(e.stage, Stage::Storing(_) | Stage::Stored(_));
-        IN_FLIGHT_MAX.saturating_sub(self.ended.values().filter(under_way).count())
+        let (mut storing, mut stored) = (0, 0);
+        for ended in self.ended.values() {
+            match ended.stage {
+                Stage::Storing(_) => storing += 1,
+                Stage::Stored(_) => stored += 1,
+                Stage::Rests(_) | Stage::Moving(_) | Stage::Gone(_) => {}
+            }
+        }
+        let ahead = (IN_FLIGHT_MAX + BATCH_MAX).saturating_sub(storing + stored);
+        IN_FLIGHT_MAX.saturating_sub(storing).min(ahead)
     }
 
     /// How many outbox entries are not told yet.
@@ -358,7 +371,7 @@ impl Archiver {
         };
         match result {
             PutResult::Done => {
-                self.tell_max = (self.tell_max * 2).min(BATCH_MAX);
+                self.tell_max = (self.tell_max * 2).min(TELL_MAX);
                 telling.ticket = self.ticket();
                 telling.taken = true;
                 let clear = Effect::Clear {

@@ -17,7 +17,7 @@ mod form;
 mod keep;
 
 pub use archiver::{
-    Archiver, BATCH_MAX, Effect, Event, IN_FLIGHT_MAX, Move, MoveResult, PutResult, StoreResult, Times, Told,
+    Archiver, BATCH_MAX, Effect, Event, IN_FLIGHT_MAX, Move, MoveResult, PutResult, StoreResult, TELL_MAX, Times, Told,
 };
 pub use change::{Change, Expect, Write, cancel_request};
 pub use form::{Form, FormStep, blob_name, summary};
