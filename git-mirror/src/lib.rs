@@ -6,6 +6,7 @@
 //! or read; every process has a time-out, a bound on its output and an environment of our own.
 
 mod address;
+mod changes;
 mod commit;
 mod complaint;
 mod error;
@@ -17,6 +18,7 @@ mod reader;
 mod settings;
 
 pub use address::{Address, AddressError};
+pub use changes::CHANGED_FILES_MAX;
 pub use error::GitError;
 pub use settings::{GitSettings, HostKeys, SshSettings};
 
@@ -274,6 +276,33 @@ impl Mirrors {
             Found::Missing if mirror.has(&commit).await? => Err(no_such_file("")),
             Found::Missing => Err(no_such_commit(&mirror, &commit)),
         }
+    }
+
+    /// The name of the branch that the repository calls its default, as it is now.
+    ///
+    /// # Errors
+    /// [`GitError::Unreachable`] and the like; [`GitError::NoSuchRef`] when it names none.
+    pub async fn default_branch(&self, repository: &str) -> Result<String, GitError> {
+        let full = default_branch(&*self.mirror(repository)?).await?;
+        Ok(full.strip_prefix("refs/heads/").unwrap_or(&full).to_owned())
+    }
+
+    /// The files that differ between two commits, fetching them if need be; `None` when they are more
+    /// than [`CHANGED_FILES_MAX`], or cannot be told.
+    ///
+    /// # Errors
+    /// [`GitError::NoSuchCommit`], [`GitError::Unreachable`] and the like.
+    pub async fn changed_files(
+        &self,
+        repository: &str,
+        before: &str,
+        after: &str,
+    ) -> Result<Option<Vec<String>>, GitError> {
+        let mirror = self.mirror(repository)?;
+        let (before, after) = (name::check_commit(before)?, name::check_commit(after)?);
+        mirror.ensure("", &before).await?;
+        mirror.ensure("", &after).await?;
+        changes::changed(&mirror, &before, &after).await
     }
 
     /// Lays out a commit's tree with a working `.git`, fetching what is missing. It is not seen

@@ -525,3 +525,46 @@ async fn a_repository_that_is_shallow_itself_works() {
         assert_eq!(git_in(&into, &["status", "--porcelain"]), "");
     }
 }
+
+#[tokio::test]
+async fn the_default_branch_is_what_the_repository_says_now() {
+    let origin = Origin::new();
+    origin.commit_file("a", "1");
+    let (mirrors, address) = (mirrors(&origin), origin.address());
+    assert_eq!(mirrors.default_branch(&address).await.unwrap(), "main");
+    origin.git(&["branch", "-m", "main", "trunk/one"]);
+    assert_eq!(mirrors.default_branch(&address).await.unwrap(), "trunk/one");
+}
+
+#[tokio::test]
+async fn what_changed_between_two_commits_is_told_with_every_name() {
+    let origin = Origin::new();
+    origin.write("gone", "1");
+    origin.write("moved", "a text that is long enough to be known again\n");
+    let first = origin.commit_file("kept", "1");
+    origin.git(&["rm", "-q", "gone"]);
+    origin.git(&["mv", "moved", "moved-there"]);
+    origin.write("src/a name\nwith \"all\" kinds.rs", "x");
+    let second = origin.commit_file("src/new.rs", "1");
+    let (mirrors, address) = (mirrors(&origin), origin.address());
+    let mut changed = mirrors.changed_files(&address, &first, &second).await.unwrap().unwrap();
+    changed.sort();
+    assert_eq!(
+        changed,
+        [
+            "gone",
+            "moved",
+            "moved-there",
+            "src/a name\nwith \"all\" kinds.rs",
+            "src/new.rs"
+        ]
+    );
+    assert_eq!(
+        mirrors.changed_files(&address, &second, &second).await.unwrap(),
+        Some(vec![])
+    );
+    let missing = mirrors.changed_files(&address, &"12345678".repeat(5), &second).await;
+    assert!(matches!(missing, Err(GitError::NoSuchCommit { .. })), "{missing:?}");
+    let option = mirrors.changed_files(&address, "--output=/tmp/x", &second).await;
+    assert!(matches!(option, Err(GitError::IllegalCommit { .. })), "{option:?}");
+}
