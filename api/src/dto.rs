@@ -192,7 +192,7 @@ pub struct CreateRun {
     /// A tag's name, without `refs/tags/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// Typed inputs of `on.manual`: not supported yet, refused when not empty.
+    /// Values for the `on.manual.inputs` of the pipeline file, by name: texts, numbers, booleans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub inputs: Option<BTreeMap<String, serde_json::Value>>,
@@ -231,6 +231,21 @@ pub struct PushEvent {
     pub git_ref: String,
     /// The full id of the ref's new commit; all zeros when the ref was deleted.
     pub commit: String,
+    /// The full id of the commit that the ref was at before; all zeros when the ref is new. Without it
+    /// `paths`, `changes` and `changed()` do not know what changed, and take everything for changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+/// Answer of `POST …/steps/{step}/start`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StartAccepted {
+    /// The run.
+    pub run_id: String,
+    /// The step.
+    pub step: String,
+    /// One plain sentence.
+    pub message: String,
 }
 
 /// What became of a push event.
@@ -238,8 +253,11 @@ pub struct PushEvent {
 pub struct PushAccepted {
     /// One plain sentence.
     pub message: String,
-    /// One for each pipeline of the repository; empty when the event starts nothing.
+    /// One for each pipeline of the repository whose file means the event.
     pub runs: Vec<PushedRun>,
+    /// The pipelines, as `team/pipeline`, whose file makes no run of the event.
+    #[serde(default)]
+    pub without_run: Vec<String>,
 }
 
 /// One run of a push event.
@@ -366,7 +384,7 @@ pub struct StepDetail {
     /// The script's exit code, when it ended by itself.
     pub exit_code: Option<i32>,
     /// How it ended: `exited`, `signaled`, `out_of_memory`, `timed_out`, `cancelled`,
-    /// `command_missing`, `start_failed`, `lost`.
+    /// `command_missing`, `start_failed`, `lost`, `output_refused`.
     pub outcome: Option<String>,
     /// The names of the steps that it waits for.
     pub needs: Vec<String>,
@@ -389,6 +407,15 @@ pub struct StepDetail {
     pub log_bytes: Option<u64>,
     /// Not to be placed again before this time: the pause before a retry.
     pub retry_at_ms: Option<u64>,
+    /// It starts only when a person says so: `POST …/steps/{step}/start`.
+    #[serde(default)]
+    pub manual: bool,
+    /// What it wrote into `$BUILDFLOW_OUTPUT`, by key.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, String>,
+    /// What it wrote into `$BUILDFLOW_SUMMARY`: Markdown, not to be trusted as HTML.
+    #[serde(default)]
+    pub summary: Option<String>,
     /// Every try, oldest first, the newest among them; of very many the oldest are left out.
     pub attempts: Vec<AttemptDetail>,
 }
@@ -618,6 +645,44 @@ pub struct PipelineList {
 pub struct ValidatePipeline {
     /// The pipeline file's text.
     pub text: String,
+    /// Files of the same repository that it includes, by path. Files of other repositories cannot be
+    /// checked here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+    /// What the run would be made for. Without it only the file is looked at, and what depends on an
+    /// event stays open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<ValidateEvent>,
+    /// Whether to say what each expression is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub explain: bool,
+}
+
+/// An event for which a pipeline file is checked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValidateEvent {
+    /// `push`, `tag`, `manual`, `pull_request`, `merge_group`, `schedule` or `pipeline`.
+    pub event: String,
+    /// The branch; for `tag` the tag.
+    pub branch: String,
+    /// The commit.
+    pub commit: String,
+    /// The author of the commit.
+    pub author: String,
+    /// First line of the commit's message.
+    pub message: String,
+    /// The default branch of the repository; `main` when empty.
+    pub default_branch: String,
+    /// The branch that a pull request wants to go into.
+    pub base: String,
+    /// What a person entered.
+    #[schema(value_type = Object)]
+    pub inputs: BTreeMap<String, serde_json::Value>,
+    /// Extra environment of the run.
+    pub variables: BTreeMap<String, String>,
+    /// The files that changed; null: that is not known.
+    pub changed: Option<Vec<String>>,
 }
 
 /// Answer of `POST /pipelines/validate`.
@@ -629,11 +694,44 @@ pub struct PipelineValidated {
     pub findings: Vec<Finding>,
     /// What would run; null when it is not valid.
     pub plan: Option<Plan>,
+    /// Why the event makes no run of the file; null when it makes one.
+    #[serde(default)]
+    pub without_run: Option<String>,
+    /// What else should be known, one sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// What each expression is, if that was asked for.
+    #[serde(default)]
+    pub explained: Vec<ExplainedExpression>,
+}
+
+/// What an expression of a pipeline file is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExplainedExpression {
+    /// The included file in which it stands; null: the file itself.
+    pub file: Option<String>,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// The step for which it was evaluated; null: it stands in a key of the file.
+    pub step: Option<String>,
+    /// The key that it stands in.
+    pub key: String,
+    /// As it is written.
+    pub expression: String,
+    /// Its value; when that is known only later, what is left of the expression.
+    pub value: String,
+    /// Whether it is known when the run is made.
+    pub known: bool,
 }
 
 /// Something wrong in a pipeline file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
+    /// The included file that it is about; null: the file itself.
+    #[serde(default)]
+    pub file: Option<String>,
     /// From 1.
     pub line: usize,
     /// From 1, in characters.
@@ -675,6 +773,18 @@ pub struct PlanStep {
     pub timeout_ms: u64,
     /// What is reserved for it.
     pub resources: Resources,
+    /// What is asked when its needs have ended; null: whether they have ended well.
+    #[serde(default)]
+    pub condition: Option<String>,
+    /// Why it will be skipped, when that is certain.
+    #[serde(default)]
+    pub skipped: Option<String>,
+    /// It waits for a person to start it.
+    #[serde(default)]
+    pub manual: bool,
+    /// Keys whose value depends on the event, with what is written there.
+    #[serde(default)]
+    pub open: BTreeMap<String, String>,
 }
 
 /// A registered node.

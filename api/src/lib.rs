@@ -26,6 +26,7 @@ pub mod server;
 pub mod state;
 pub mod tokens;
 pub mod trace;
+pub mod validating;
 pub mod view;
 mod waiting;
 

@@ -48,6 +48,12 @@ pub const VARIABLE_VALUE_MAX: usize = 32 * 1024;
 /// must fit a transaction.
 pub const VARIABLES_BYTES_MAX: usize = 256 * 1024;
 
+/// The most `inputs` of one run: what a pipeline file may define.
+pub const INPUTS_MAX: usize = pipeline::limits::INPUTS_MAX;
+
+/// All names and values of a run's inputs together, bytes: as for its variables.
+pub const INPUTS_BYTES_MAX: usize = 256 * 1024;
+
 /// The longest `Idempotency-Key` and `X-Request-Id`.
 pub const KEY_MAX: usize = 128;
 

@@ -6,6 +6,7 @@ use crate::id::{AllocId, Fence, NodeId, RunId};
 use crate::record::{Record, Unknown};
 use crate::resources::Resources;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The order: `alloc/<node>/<alloc>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Allocation {
     /// Set once when the attempt is to end early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
+    /// Why, as one plain sentence, when it is not a person who cancelled the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_reason: Option<String>,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -78,6 +82,9 @@ pub struct Observed {
     /// What it used; set when `state` is `Ended`.
     #[serde(default)]
     pub usage: Usage,
+    /// What it left for others; set when `state` is `Ended`.
+    #[serde(default, skip_serializing_if = "Left::is_empty")]
+    pub left: Left,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -86,6 +93,46 @@ pub struct Observed {
 impl Record for Observed {
     const KIND: &'static str = "observed";
     const VERSION: u16 = 1;
+}
+
+/// The most outputs of a step.
+pub const OUTPUTS_MAX: usize = 64;
+
+/// All names and values of a step's outputs together, bytes: a hundred reports with this much fit one
+/// transaction of the store.
+pub const OUTPUTS_BYTES_MAX: usize = 8 * 1024;
+
+/// The longest name of an output, bytes.
+pub const OUTPUT_NAME_MAX: usize = 128;
+
+/// The largest summary of a step, bytes; it lies in the step's record.
+pub const SUMMARY_MAX: usize = 16 * 1024;
+
+/// What an attempt left for other steps and for people.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Left {
+    /// What it wrote into `$BUILDFLOW_OUTPUT`: at most [`OUTPUTS_MAX`] entries of together
+    /// [`OUTPUTS_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+    /// What it wrote into `$BUILDFLOW_SUMMARY`, Markdown, at most [`SUMMARY_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub summary: String,
+}
+
+impl Left {
+    /// True when it left nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty() && self.summary.is_empty()
+    }
+
+    /// True when it is within its bounds.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        let bytes: usize = self.outputs.iter().map(|(key, text)| key.len() + text.len()).sum();
+        self.outputs.len() <= OUTPUTS_MAX && bytes <= OUTPUTS_BYTES_MAX && self.summary.len() <= SUMMARY_MAX
+    }
 }
 
 /// How far a node is with an allocation. Only ever grows.
@@ -152,6 +199,11 @@ pub enum Outcome {
     },
     /// We killed it because its run was cancelled.
     Cancelled,
+    /// It ended well, but what it wrote into `$BUILDFLOW_OUTPUT` cannot be used.
+    OutputRefused {
+        /// What is wrong with it.
+        message: String,
+    },
     /// The shell or command is not in the image, or is not a program of this machine.
     CommandMissing {
         /// What was to be executed.
@@ -219,6 +271,7 @@ impl Outcome {
                 format!("was ended at its time-out of {}; raise timeout", seconds(*timeout_ms))
             }
             Self::Cancelled => "was cancelled".to_owned(),
+            Self::OutputRefused { message } => format!("ended well, but its outputs cannot be used: {message}"),
             Self::CommandMissing { command, message } => format!("could not start: `{command}`: {message}"),
             Self::StartFailed { message, .. } => format!("could not start: {message}"),
             Self::Lost { message } => format!("was lost: {message}"),

@@ -102,6 +102,12 @@ pub struct InboxEntry {
     /// Extra environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+    /// What a person entered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, serde_json::Value>,
+    /// The commit that the ref was at before; `None`: that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
     /// When it was accepted.
     pub accepted_ms: u64,
     /// The request that brought it.
@@ -161,6 +167,13 @@ pub enum RequestKind {
     Cancel {
         /// Which run.
         run: RunId,
+    },
+    /// Start a step that waits for a person.
+    Start {
+        /// Of which run.
+        run: RunId,
+        /// The step's name.
+        step: String,
     },
     /// Place nothing more on this node; what runs there goes on.
     Cordon {

@@ -38,6 +38,24 @@ pub fn check_name(text: &str) -> Result<(), IdError> {
     }
 }
 
+/// The longest part of a step's name in parentheses: which cell of its matrix it is.
+pub const CELL_MAX: usize = 64;
+
+/// Checks the name of a step: a user-given name, or that of a cell of a matrix, `unit(1.95,linux)`.
+///
+/// # Errors
+/// [`IdError::Name`] as for [`check_name`].
+pub fn check_step_name(text: &str) -> Result<(), IdError> {
+    let Some((base, cell)) = text.strip_suffix(')').and_then(|rest| rest.split_once('(')) else {
+        return check_name(text);
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+,-".contains(c);
+    if cell.is_empty() || cell.len() > CELL_MAX || !cell.chars().all(plain) {
+        return Err(IdError::Name(text.chars().take(80).collect()));
+    }
+    check_name(base)
+}
+
 fn check_generated(text: &str) -> Result<(), IdError> {
     let legal = !text.is_empty() && text.len() <= ID_MAX && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     if legal {
@@ -121,9 +139,18 @@ text_id!(
     PipelineName, check_name
 );
 text_id!(
-    /// A step within its run; also the host name inside the step's container.
-    StepName, check_name
+    /// A step within its run; with other letters than those of host names replaced also the host
+    /// name inside the step's container.
+    StepName, check_step_name
 );
+
+impl StepName {
+    /// The name as it stands in the file: without the cell of a matrix.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        self.0.split_once('(').map_or(&*self.0, |(base, _)| base)
+    }
+}
 
 impl AllocId {
     /// The allocation of the step with ordinal `step` of `run` under `fence`. Unique because a
@@ -179,6 +206,30 @@ mod tests {
         let too_long = "a".repeat(NAME_MAX + 1);
         for illegal in ["", "-a", ".a", "A", "a b", "ü", "a/b", "a\0", too_long.as_str()] {
             assert!(check_name(illegal).is_err(), "{illegal}");
+        }
+    }
+
+    #[test]
+    fn the_cell_of_a_matrix_is_part_of_a_step_s_name() {
+        for (legal, base) in [("unit", "unit"), ("unit(1.94)", "unit"), ("a(x,Y_2+z)", "a")] {
+            assert_eq!(
+                StepName::new(legal).map(|name| name.base().to_owned()),
+                Ok(base.to_owned())
+            );
+        }
+        let long = format!("a({})", "x".repeat(CELL_MAX + 1));
+        for illegal in [
+            "a()",
+            "a(b",
+            "a)",
+            "(b)",
+            "a(b)(c)",
+            "a(b/c)",
+            "a(b c)",
+            "A(b)",
+            long.as_str(),
+        ] {
+            assert!(StepName::new(illegal).is_err(), "{illegal}");
         }
     }
 

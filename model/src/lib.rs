@@ -13,10 +13,11 @@ pub mod node;
 pub mod pipeline;
 pub mod record;
 pub mod resources;
+pub mod rules;
 pub mod run;
 pub mod step;
 
-pub use allocation::{Allocation, Observed, ObservedState, Outcome, Phase, StartFailure, Stop, Usage};
+pub use allocation::{Allocation, Left, Observed, ObservedState, Outcome, Phase, StartFailure, Stop, Usage};
 pub use cluster::{
     ArchivedRun, ClusterAuthority, ClusterVersion, DedupeRecord, Drain, Eligibility, InboxEntry, JoinToken, Leader,
     Member, NumberRecord, Request, RequestKind, Retention, Role, RunSummary, SessionRecord, SweptTo, TeamRecord,
@@ -27,6 +28,7 @@ pub use node::{NodeFacts, NodeRecord};
 pub use pipeline::PipelineRecord;
 pub use record::{Record, RecordError, decode, encode};
 pub use resources::{CpuMillis, Resources};
+pub use rules::{Concurrency, Condition, MatrixRules, Piece, Priority, Queue, RunRules, StepRules};
 pub use run::{DefChunk, Event, RunDef, RunError, RunHeader, RunStatus, Source, StageDef};
 pub use step::{
     Attempt, Checkout, Entry, HEADING_CHARS_MAX, IllegalTransition, Retry, RetryOn, Shell, StepDef, StepRecord,

@@ -3,6 +3,7 @@
 
 use crate::id::{PipelineName, RunId, StepName, TeamName};
 use crate::record::{Record, Unknown};
+use crate::rules::RunRules;
 use crate::step::StepDef;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +33,9 @@ pub struct RunHeader {
     /// Extra environment of this run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
+    /// What a person entered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, serde_json::Value>,
     /// When the trigger was accepted.
     pub created_ms: u64,
     /// How many definition chunks there are; 0 when `error` is set.
@@ -138,6 +142,9 @@ pub struct RunDef {
     pub stages: Vec<StageDef>,
     /// In the order of the file; the index is the step's ordinal everywhere.
     pub steps: Vec<StepDef>,
+    /// What holds for the run as a whole.
+    #[serde(default, skip_serializing_if = "RunRules::is_empty")]
+    pub rules: RunRules,
 }
 
 /// A stage's name; which steps are in it is said by [`StepDef::stage`].

@@ -1,9 +1,10 @@
 //! A step: its definition inside a run, the record of what happened to it, and its legal transitions.
 
-use crate::allocation::{Outcome, Phase, StartFailure, Usage};
+use crate::allocation::{Left, Outcome, Phase, StartFailure, Usage};
 use crate::id::{AllocId, Fence, NodeId, StepName};
 use crate::record::{Record, Unknown};
 use crate::resources::Resources;
+use crate::rules::StepRules;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -60,6 +61,9 @@ pub struct StepDef {
     /// False: once its first instruction may have run it is never started again by itself.
     #[serde(default = "idempotent", skip_serializing_if = "is_true")]
     pub idempotent: bool,
+    /// What decides whether and when it starts, besides its needs.
+    #[serde(default, skip_serializing_if = "StepRules::is_empty")]
+    pub rules: StepRules,
 }
 
 fn idempotent() -> bool {
@@ -133,7 +137,8 @@ impl RetryOn {
         match (self, outcome) {
             (Self::Infra, Outcome::Lost { .. }) | (Self::Oom, Outcome::OutOfMemory { .. }) => true,
             (Self::Infra, Outcome::StartFailed { cause, lasting, .. }) => !lasting && *cause != StartFailure::Spec,
-            (Self::Timeout, Outcome::TimedOut { .. }) | (Self::Failure, Outcome::Signaled { .. }) => true,
+            (Self::Timeout, Outcome::TimedOut { .. })
+            | (Self::Failure, Outcome::Signaled { .. } | Outcome::OutputRefused { .. }) => true,
             (Self::Failure, Outcome::Exited { code }) => *code != 0,
             (Self::Exit(wanted), Outcome::Exited { code }) => i32::from(wanted) == *code,
             _ => false,
@@ -251,7 +256,7 @@ pub enum StepStatus {
     Cancelled,
     /// Ended at its time-out.
     TimedOut,
-    /// Never started: something it needs failed, or the run was cancelled before.
+    /// Never started: something it needs failed, or a rule of its own said so.
     Skipped,
 }
 
@@ -287,8 +292,9 @@ impl StepStatus {
     pub fn may_become(self, next: Self) -> bool {
         use StepStatus::{Assigned, Cancelled, Failed, Pending, Queued, Running, Skipped, Success, TimedOut};
         match self {
-            Pending => matches!(next, Queued | Skipped | Cancelled),
-            Queued => matches!(next, Assigned | Skipped | Cancelled),
+            // Without an attempt a step fails only by a rule of its own that cannot be asked.
+            Pending => matches!(next, Queued | Skipped | Cancelled | Failed),
+            Queued => matches!(next, Assigned | Skipped | Cancelled | Failed),
             // A node that dies takes the step back to the queue.
             Assigned => matches!(next, Running | Success | Failed | Cancelled | TimedOut | Queued),
             Running => matches!(next, Success | Failed | Cancelled | TimedOut | Queued),
@@ -343,6 +349,9 @@ pub struct StepRecord {
     /// Why it was placed where it was: the scheduler's explanation, kept for `explain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<String>,
+    /// What its newest attempt left for others.
+    #[serde(default, skip_serializing_if = "Left::is_empty")]
+    pub left: Left,
     /// Not to be placed before this time, milliseconds of the Unix epoch: the pause before a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at_ms: Option<u64>,
@@ -408,6 +417,7 @@ impl StepRecord {
             phases: Vec::new(),
             usage: Usage::default(),
             placement: None,
+            left: Left::default(),
             retry_at_ms: None,
             earlier: Vec::new(),
             unknown: Unknown::new(),

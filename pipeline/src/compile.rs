@@ -1,591 +1,375 @@
-//! The file as a whole: stages and their steps, what each step takes over from templates, defaults
-//! and the file, what is missing, and the finished definition.
+//! A pipeline file, those that it includes and what the run is made for become a checked definition,
+//! or the reason why there is none.
 //!
 //! Not here: how one value is read ([`crate::read`], [`crate::part`]).
-//!
-//! A step is made of four layers; the first that says something wins, and `env`, `labels` and
-//! `resources` are merged name by name: the step itself, the templates that it extends (the nearest
-//! first), `defaults`, and for variables the `env` of the file. When a step extends nothing, the
-//! `extends` of `defaults` counts.
 
-use crate::keys::{FILE_KEYS, FileKey, Level, STAGE_KEYS, StageKey};
-use crate::limits::{
-    CPU_DEFAULT_MILLIS, DEFINITION_MAX, DEPTH_DEFAULT, DISK_DEFAULT, ENV_ENTRIES_MAX, ENV_TOTAL_MAX, EXTENDS_DEPTH_MAX,
-    Limits, MEMORY_DEFAULT, PIDS_DEFAULT, SCRIPT_MAX, SHM_DEFAULT, STAGES_MAX, STEP_TIMEOUT_MS, TEMPLATES_MAX,
-    TITLE_MAX,
-};
-use crate::needs::{self, Waiting, circle_text};
-use crate::part::{Command, Part, Texts, merged};
-use crate::read::{At, Known, Reader};
+use crate::assembly::{Assembly, Whole};
+use crate::draft::Draft;
+use crate::fill::Explained;
+use crate::finding::Findings;
+use crate::finish::Finish;
+use crate::include::{FileRef, Files, Pinned};
+use crate::inputs::{self, WrongInput};
+use crate::keys::Level;
+use crate::limits::{GROUP_MAX, INCLUDE_DEPTH_MAX, INCLUDES_MAX, Limits, TITLE_MAX};
+use crate::needs::{self, Waiting};
+use crate::occasion::Occasion;
+use crate::on::On;
+use crate::read::Reader;
 use crate::report::{Problem, Report};
-use crate::suggest::nearest;
-use crate::syntax::shown;
-use crate::tree::{Kind, NodeId, Tree, Value, empty_file};
-use crate::value;
-use model::run::STEPS_MAX;
-use model::{Checkout, Entry, Resources, RunDef, Shell, StageDef, StepDef, StepName};
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use crate::scope::{Facts, Place};
+use crate::text;
+use crate::tree::{NodeId, Tree};
+use model::{Concurrency, RunDef, RunRules, StageDef, StepName};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use typed_arena::Arena;
 
-/// What a small thing costs besides its bytes when the size of a definition is reckoned.
-const ITEM_COST: usize = 16;
-
-/// What one need costs: an ordinal and a comma.
-const NEED_COST: usize = 4;
-
-/// What the file says, before anything is taken over.
-#[derive(Default)]
-struct Draft<'t> {
-    name: Option<&'t str>,
-    title: Option<&'t str>,
-    env: Texts<'t>,
-    templates: Vec<Template<'t>>,
-    defaults: Part<'t>,
-    stages: Vec<&'t str>,
-    steps: Vec<Step<'t>>,
+/// What is to be compiled.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'r> {
+    /// The pipeline file; it may not be UTF-8.
+    pub bytes: &'r [u8],
+    /// The team's limits.
+    pub limits: Limits,
+    /// Files that it includes, as far as they were read.
+    pub files: &'r Files,
+    /// What the run is made for; `None`: only the file is looked at.
+    pub occasion: Option<&'r Occasion>,
+    /// Whether each expression is to be explained.
+    pub explain: Explain,
 }
 
-struct Template<'t> {
-    name: At<&'t str>,
-    part: Part<'t>,
+/// Whether each expression is to be explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Explain {
+    /// No.
+    #[default]
+    No,
+    /// Yes: [`Compiled::explained`].
+    Yes,
 }
 
-struct Step<'t> {
-    stage: usize,
-    part: Part<'t>,
+/// What a pipeline file came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// A run.
+    Run(Box<Compiled>),
+    /// The event makes no run of it: why.
+    Nothing(String),
+    /// These files are needed first.
+    Missing(Vec<FileRef>),
 }
 
-/// Compiles a tree; `Err` when the report is not empty.
-pub(crate) fn compile<'a>(tree: &Tree<'a>, report: Report<'a>, limits: Limits) -> Result<RunDef, Report<'a>> {
-    let mut reader = Reader { tree, report, limits };
-    let draft = reader.file(tree.root());
-    let mut assembly = Assembly {
-        index: draft
-            .templates
-            .iter()
-            .enumerate()
-            .map(|(n, t)| (t.name.value, n))
-            .collect(),
-        resolved: vec![None; draft.templates.len()],
-        draft: &draft,
-        limits,
-        spent: 0,
-    };
-    let report = &mut reader.report;
-    assembly.check_templates(report);
-    let parts = assembly.whole_steps(report);
-    let waiting: Vec<Waiting<'_>> = parts
+/// A definition and what is said of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compiled {
+    /// The definition. Without an occasion, what depends on one stands in it as it is written or has
+    /// its default, and it is not to be run.
+    pub def: RunDef,
+    /// For each step, the keys whose value depends on the occasion, with what is written there.
+    pub open: Vec<BTreeMap<&'static str, String>>,
+    /// What somebody who reads the file should know, one sentence each.
+    pub notes: Vec<String>,
+    /// What each expression came to.
+    pub explained: Vec<Explained>,
+}
+
+/// Why a pipeline file gives no definition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// What is wrong with the file.
+    #[error("{0}")]
+    File(Findings),
+    /// What was entered does not fit the inputs of the pipeline.
+    #[error("{}", inputs_text(.0))]
+    Inputs(Vec<WrongInput>),
+}
+
+fn inputs_text(wrong: &[WrongInput]) -> String {
+    let lines: Vec<String> = wrong
         .iter()
-        .zip(&draft.steps)
-        .map(|(part, step)| Waiting {
-            name: part.name.map_or("", |name| name.value),
-            stage: step.stage,
-            needs: part.needs.clone(),
-        })
+        .map(|wrong| format!("the input `{}` {}", crate::syntax::shown(&wrong.name), wrong.message))
         .collect();
-    let needs = needs::resolve(&waiting, &draft.stages, report);
-    let steps = assembly.finish(&parts, needs, report);
-    if !reader.report.is_empty() {
-        return Err(reader.report);
-    }
-    Ok(RunDef {
-        name: draft.name.map(str::to_owned),
-        title: draft.title.map(str::to_owned),
-        stages: draft
-            .stages
-            .iter()
-            .filter_map(|name| step_name(name))
-            .map(|name| StageDef { name })
-            .collect(),
-        steps,
-    })
+    lines.join("\n")
 }
 
-fn step_name(text: &str) -> Option<StepName> {
-    StepName::new(text).ok()
+impl From<Findings> for Refused {
+    fn from(findings: Findings) -> Self {
+        Self::File(findings)
+    }
 }
 
-impl<'t> Reader<'t, '_> {
-    fn file(&mut self, root: NodeId) -> Draft<'t> {
-        let mut draft = Draft::default();
-        if let Value::Scalar(scalar) = self.value(root)
-            && scalar.kind == Kind::Null
-        {
-            self.report.add(0, empty_file);
-            return draft;
+/// Compiles a pipeline file.
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn answer(request: &Request<'_>) -> Result<Answer, Refused> {
+    let main = match text::decode(request.bytes) {
+        Ok(text) => text,
+        Err((text, at, problem)) => {
+            let mut report = Report::new(text);
+            report.add(at, || problem);
+            return Err(report.into_findings().into());
         }
-        let Some(keys) = self.keys("the file", root, Level::File, FILE_KEYS) else {
-            return draft;
-        };
-        if !keys.has(FileKey::Stages) && !keys.meant.contains(&"stages") {
-            let at = self.at(root);
-            self.report.add(at, || {
-                Problem::new("the file has no `stages`")
-                    .help("write `stages: [{name: build, steps: [{name: compile, image: …, run: …}]}]`")
-            });
-        }
-        for key in keys.known {
-            self.file_key(&mut draft, &key);
-        }
-        draft
+    };
+    let report = Report::new(main);
+    let mut loading = Loading {
+        request,
+        tree: Tree::default(),
+        report: Some(report),
+        seen: BTreeSet::new(),
+        roots: Vec::new(),
+        missing: Vec::new(),
+        readable: true,
+    };
+    loading.text(main, 0, None, 0);
+    let Loading {
+        tree,
+        report,
+        roots,
+        missing,
+        readable,
+        ..
+    } = loading;
+    let report = report.unwrap_or_else(|| Report::new(main));
+    if !readable {
+        return Err(report.into_findings().into());
+    }
+    if !missing.is_empty() {
+        return Ok(Answer::Missing(missing));
+    }
+    let (texts, work) = (Arena::new(), Cell::new(0));
+    let reader = Reader::new(&tree, report, request.limits, &texts, Facts::new(None, &work));
+    compiled(request, reader, &roots, &work)
+}
+
+/// Reads a file and those that it includes into one tree.
+struct Loading<'r> {
+    request: &'r Request<'r>,
+    tree: Tree<'r>,
+    /// Lent to readers for a while.
+    report: Option<Report<'r>>,
+    seen: BTreeSet<FileRef>,
+    /// The values of the files, those that are included before those that include them.
+    roots: Vec<NodeId>,
+    missing: Vec<FileRef>,
+    /// Every text was YAML: what the files say can be looked at.
+    readable: bool,
+}
+
+impl<'r> Loading<'r> {
+    fn report(&mut self) -> &mut Report<'r> {
+        self.report.get_or_insert_with(|| Report::new(""))
     }
 
-    fn file_key(&mut self, draft: &mut Draft<'t>, key: &Known<FileKey>) {
-        let (what, node) = (&*format!("`{}`", key.name), key.value);
-        match key.id {
-            FileKey::Name => draft.name = self.name(what, node).map(|name| name.value),
-            FileKey::Title => draft.title = self.line(what, node, TITLE_MAX).map(|title| title.value),
-            FileKey::Env => draft.env = self.env(what, node).unwrap_or_default(),
-            FileKey::Templates => draft.templates = self.templates(node),
-            FileKey::Defaults => draft.defaults = self.part(what, node, Level::Defaults),
-            FileKey::Stages => self.stages(draft, node),
+    /// Takes in a text whose offsets begin at `base`.
+    fn text(&mut self, text: &'r str, base: usize, repository: Option<&Pinned>, depth: usize) {
+        let mut strange = text::unprintable(text).peekable();
+        if strange.peek().is_some() {
+            for (at, character) in strange {
+                self.report().add(base + at, || text::unprintable_problem(character));
+            }
+            self.readable = false;
+            return;
         }
+        let mut report = self.report.take().unwrap_or_else(|| Report::new(""));
+        let root = self.tree.parse(text, base, &mut report);
+        let Some(root) = root else {
+            self.report = Some(report);
+            self.readable = false;
+            return;
+        };
+        let (texts, work) = (Arena::new(), Cell::new(0));
+        let mut reader = Reader::new(&self.tree, report, self.request.limits, &texts, Facts::new(None, &work));
+        let includes = reader.includes(root, repository);
+        self.report = Some(reader.report);
+        for include in includes {
+            self.include(include.at, &include.value, depth + 1);
+        }
+        self.roots.push(root);
     }
 
-    fn templates(&mut self, node: NodeId) -> Vec<Template<'t>> {
-        let Some(pairs) = self.pairs("`templates`", node) else {
-            return Vec::new();
-        };
-        if pairs.len() > TEMPLATES_MAX {
-            let at = pairs[TEMPLATES_MAX].at;
-            self.report.add(at, || {
+    fn include(&mut self, at: usize, file: &FileRef, depth: usize) {
+        if !self.seen.insert(file.clone()) {
+            return;
+        }
+        if self.seen.len() > INCLUDES_MAX || depth > INCLUDE_DEPTH_MAX {
+            self.report().add(at, || {
                 Problem::new(format!(
-                    "the file has {} templates; the most is {TEMPLATES_MAX}",
-                    pairs.len()
+                    "more than {INCLUDES_MAX} files are included, or more than {INCLUDE_DEPTH_MAX} behind each other"
                 ))
+                .help("put templates that belong together into one file")
             });
-        }
-        let mut templates = Vec::new();
-        for pair in pairs
-            .iter()
-            .take(TEMPLATES_MAX)
-            .filter(|pair| !pair.key.starts_with("x-"))
-        {
-            let name = At {
-                at: pair.at,
-                value: &*pair.key,
-            };
-            self.check_name("the template's name", name);
-            let what = format!("the template `{}`", shown(&pair.key));
-            let part = self.part(&what, pair.value, Level::Template);
-            templates.push(Template { name, part });
-        }
-        templates
-    }
-
-    fn stages(&mut self, draft: &mut Draft<'t>, node: NodeId) {
-        let Some(items) = self.items("`stages`", node) else {
             return;
-        };
-        let at = self.at(node);
-        if items.is_empty() {
-            self.report.add(at, || {
-                Problem::new("`stages` is empty").help("write at least one stage with one step")
-            });
         }
-        let mut names = BTreeMap::new();
-        let mut step_names = BTreeMap::new();
-        for (ordinal, item) in items.iter().enumerate() {
-            if ordinal >= STAGES_MAX {
-                let at = self.at(*item);
-                self.report.add(at, || {
-                    Problem::new(format!("the file has {} stages; the most is {STAGES_MAX}", items.len()))
-                });
-                break;
+        let read = match self.request.files.get(file) {
+            None => {
+                self.missing.push(file.clone());
+                return;
             }
-            self.stage(draft, *item, &mut names, &mut step_names);
-        }
-    }
-
-    fn stage(
-        &mut self,
-        draft: &mut Draft<'t>,
-        node: NodeId,
-        names: &mut BTreeMap<&'t str, usize>,
-        step_names: &mut BTreeMap<&'t str, usize>,
-    ) {
-        let at = self.at(node);
-        let stage = draft.stages.len();
-        draft.stages.push("");
-        let Some(keys) = self.keys("a stage", node, Level::Stage, STAGE_KEYS) else {
-            return;
-        };
-        let lacks = |id, name| !keys.has(id) && !keys.meant.contains(&name);
-        if lacks(StageKey::Name, "name") {
-            self.report.add(at, || {
-                Problem::new("the stage has no `name`").help("write `name: build`")
-            });
-        }
-        if lacks(StageKey::Steps, "steps") {
-            self.report.add(at, || {
-                Problem::new("the stage has no `steps`").help("write at least one step, or remove the stage")
-            });
-        }
-        for key in &keys.known {
-            match key.id {
-                StageKey::Name => {
-                    if let Some(name) = self.name("the stage's `name`", key.value) {
-                        draft.stages[stage] = name.value;
-                        self.unique("stage", name, names);
-                    }
-                }
-                StageKey::Steps => self.steps(draft, stage, key.value, step_names),
-            }
-        }
-    }
-
-    fn steps(&mut self, draft: &mut Draft<'t>, stage: usize, node: NodeId, names: &mut BTreeMap<&'t str, usize>) {
-        let Some(items) = self.items("`steps`", node) else {
-            return;
-        };
-        if items.is_empty() {
-            let at = self.at(node);
-            self.report.add(at, || {
-                Problem::new("`steps` is empty").help("write at least one step, or remove the stage")
-            });
-        }
-        for item in items {
-            let at = self.at(*item);
-            if draft.steps.len() >= STEPS_MAX {
-                self.report.add(at, || {
-                    Problem::new(format!("the file has more than {STEPS_MAX} steps"))
-                        .help("let one step do several things, or split the pipeline")
+            Some(Err(why)) => {
+                self.report().add(at, || {
+                    Problem::new(format!("the file `{file}` cannot be included: {why}"))
                 });
                 return;
             }
-            let part = self.part("a step", *item, Level::Step);
-            match part.name {
-                Some(name) => self.unique("step", name, names),
-                None if part.broken || part.meant.contains(&"name") => {}
-                None => self.report.add(at, || {
-                    Problem::new("the step has no `name`").help("write `name: compile`")
-                }),
-            }
-            draft.steps.push(Step { stage, part });
-        }
-    }
-
-    /// Reports a name that another has already.
-    fn unique(&mut self, what: &str, name: At<&'t str>, names: &mut BTreeMap<&'t str, usize>) {
-        let Some(first) = names.get(name.value).copied() else {
-            names.insert(name.value, name.at);
-            return;
+            Some(Ok(bytes)) => text::decode(bytes),
         };
-        let first = self.report.place(first);
-        self.report.add(name.at, || {
-            Problem::new(format!("another {what} is named `{}`", name.value)).help(format!(
-                "it stands at {first}; every {what} of a file has a name of its own"
-            ))
-        });
+        match read {
+            Ok(text) => {
+                let base = self.report().add_source(Some(file.to_string()), text);
+                self.text(text, base, file.repository.as_ref(), depth);
+            }
+            Err((text, wrong_at, problem)) => {
+                let base = self.report().add_source(Some(file.to_string()), text);
+                self.report().add(base + wrong_at, || problem);
+                self.readable = false;
+            }
+        }
     }
 }
 
-/// Puts the layers together.
-struct Assembly<'d, 't> {
-    draft: &'d Draft<'t>,
-    /// Templates by name.
-    index: BTreeMap<&'t str, usize>,
-    /// Templates with all that they extend, made when they are first asked for.
-    resolved: Vec<Option<Rc<Part<'t>>>>,
-    limits: Limits,
-    /// Bytes of the definition so far.
-    spent: usize,
+fn compiled<'t>(
+    request: &Request<'t>,
+    mut reader: Reader<'t, '_>,
+    roots: &[NodeId],
+    work: &'t Cell<usize>,
+) -> Result<Answer, Refused> {
+    let mut draft = Draft::default();
+    for (n, root) in roots.iter().enumerate() {
+        let level = if n + 1 == roots.len() {
+            Level::File
+        } else {
+            Level::Included
+        };
+        reader.file(&mut draft, *root, level);
+    }
+    let readable = draft.on.as_ref().filter(|on| !on.broken);
+    if let Some(occasion) = request.occasion
+        && (draft.on.is_none() || readable.is_some())
+        && let Some(why) = On::refusal(readable, occasion)
+    {
+        return Ok(Answer::Nothing(why));
+    }
+    if !reader.report.is_empty() {
+        // What the layers come to is not known, but the rest can be told.
+        return Err(findings_with_layers(reader, &draft));
+    }
+    let inputs = draft.on.as_ref().map(|on| on.inputs.as_slice()).unwrap_or_default();
+    let inputs = inputs::values(inputs, request.occasion).map_err(Refused::Inputs)?;
+    reader.known = Facts::new(request.occasion, work);
+    reader.known.set("inputs", inputs);
+    if request.explain == Explain::Yes {
+        reader.explained = Some(Vec::new());
+    }
+    let mut assembly = Assembly::new(reader, &draft, request.occasion);
+    let wholes = assembly.whole_steps();
+    finished(request, assembly, &wholes)
 }
 
-impl<'t> Assembly<'_, 't> {
-    /// Every `extends` of a template, also of one that nobody uses.
-    fn check_templates(&self, report: &mut Report<'_>) {
-        for (number, template) in self.draft.templates.iter().enumerate() {
-            if let Some(extends) = template.part.extends
-                && self.find(extends, report).is_some()
-                && let Err(Broken::Circle(circle)) = self.chain(number)
-                && circle.iter().min() == Some(&number)
-            {
-                report.add(extends.at, || {
-                    let names: Vec<String> = circle
-                        .iter()
-                        .map(|n| shown(self.draft.templates[*n].name.value))
-                        .collect();
-                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                    Problem::new(format!(
-                        "templates extend each other in a circle: {}",
-                        circle_text(&names)
-                    ))
-                    .help("remove one of these `extends`")
-                });
-            }
-        }
-    }
-
-    fn find(&self, extends: At<&str>, report: &mut Report<'_>) -> Option<usize> {
-        let found = self.index.get(extends.value).copied();
-        if found.is_none() {
-            report.add(extends.at, || {
-                let problem = Problem::new(format!("no template is named `{}`", shown(extends.value)));
-                match nearest(extends.value, self.index.keys().copied()) {
-                    Some(meant) => problem.help(format!("did you mean `{}`?", shown(meant))),
-                    None => problem.help("define it under `templates`"),
-                }
-            });
-        }
-        found
-    }
-
-    /// The template and all that it extends, the nearest first.
-    fn chain(&self, number: usize) -> Result<Vec<usize>, Broken> {
-        let mut chain = vec![number];
-        let mut seen = vec![false; self.draft.templates.len()];
-        seen[number] = true;
-        let mut last = number;
-        while let Some(extends) = self.draft.templates[last].part.extends {
-            let next = *self.index.get(extends.value).ok_or(Broken::Elsewhere)?;
-            if next == number {
-                return Err(Broken::Circle(chain));
-            }
-            if std::mem::replace(&mut seen[next], true) {
-                return Err(Broken::Elsewhere);
-            }
-            chain.push(next);
-            last = next;
-        }
-        Ok(chain)
-    }
-
-    /// The template that `extends` names, with all that it extends. `None` when that is reported.
-    fn template(&mut self, extends: At<&str>, report: &mut Report<'_>) -> Option<Rc<Part<'t>>> {
-        let number = self.find(extends, report)?;
-        let chain = self.chain(number).ok()?;
-        if chain.len() > EXTENDS_DEPTH_MAX {
-            report.add(extends.at, || {
-                Problem::new(format!(
-                    "`{}` extends {} templates behind each other; the most is {EXTENDS_DEPTH_MAX}",
-                    extends.value,
-                    chain.len()
-                ))
-            });
-            return None;
-        }
-        let mut base: Option<Rc<Part<'t>>> = None;
-        for number in chain.into_iter().rev() {
-            let whole = match &self.resolved[number] {
-                Some(done) => Rc::clone(done),
-                None => {
-                    let own = &self.draft.templates[number];
-                    let mut part = own.part.clone();
-                    if let Some(base) = &base {
-                        part = part.over(base);
-                    }
-                    limit_env(&mut part, own.name.at, report);
-                    Rc::new(part)
-                }
-            };
-            self.resolved[number] = Some(Rc::clone(&whole));
-            base = Some(whole);
-        }
-        base
-    }
-
-    /// Every step with all its layers.
-    fn whole_steps(&mut self, report: &mut Report<'_>) -> Vec<Part<'t>> {
-        let draft = self.draft;
-        if let Some(extends) = draft.defaults.extends {
-            self.find(extends, report);
-        }
-        draft.steps.iter().map(|step| self.whole_step(step, report)).collect()
-    }
-
-    fn whole_step(&mut self, step: &Step<'t>, report: &mut Report<'_>) -> Part<'t> {
-        let mut part = step.part.clone();
-        if let Some(extends) = part.extends.or(self.draft.defaults.extends) {
-            match self.template(extends, report) {
-                Some(template) => part = part.over(&template),
-                None => part.broken = true,
-            }
-        }
-        part = part.over(&self.draft.defaults);
-        part.env = merged(part.env, &self.draft.env);
-        limit_env(&mut part, step.part.at, report);
-        part
-    }
-
-    /// The definitions of the steps; incomplete when something is reported.
-    fn finish(&mut self, parts: &[Part<'t>], needs: Vec<Vec<usize>>, report: &mut Report<'_>) -> Vec<StepDef> {
-        let mut steps = Vec::with_capacity(parts.len());
-        for ((part, needs), step) in parts.iter().zip(needs).zip(&self.draft.steps) {
-            if !part.broken {
-                check_whole(part, report);
-            } else if report.is_empty() {
-                // Whoever breaks a part says why; a step is never left out in silence.
-                report.add(part.at, || Problem::new("the step could not be read"));
-            }
-            let before = self.spent;
-            self.spent = before.saturating_add(cost(part) + needs.len() * NEED_COST);
-            if before <= DEFINITION_MAX && self.spent > DEFINITION_MAX {
-                report.add(part.at, || {
-                    Problem::new(format!(
-                        "with this step the pipeline is larger than {}",
-                        value::size_text(DEFINITION_MAX as u64)
-                    ))
-                    .help(
-                        "commands and variables of templates and defaults count for each step; put them into a script",
-                    )
-                });
-            }
-            if report.is_empty()
-                && let Some(def) = self.step_def(part, step.stage, needs)
-            {
-                steps.push(def);
-            }
-        }
-        steps
-    }
-
-    /// `None` for a step without name, which is reported elsewhere.
-    fn step_def(&self, part: &Part<'t>, stage: usize, needs: Vec<usize>) -> Option<StepDef> {
-        let checkout = part.checkout.clone().unwrap_or(Some(Checkout {
-            depth: Some(DEPTH_DEFAULT),
-        }));
-        Some(StepDef {
-            name: step_name(part.name?.value)?,
-            title: part.title.map(str::to_owned),
-            stage,
-            needs,
-            image: part.image?.to_owned(),
-            before: entries(part.before.as_deref()),
-            run: entries(part.run.as_deref()),
-            after: entries(part.after.as_deref()),
-            shell: part.shell.unwrap_or(Shell::Sh),
-            working_directory: part.working_directory.unwrap_or(".").to_owned(),
-            checkout,
-            user: part.user.map(str::to_owned),
-            env: owned(&part.env),
-            timeout_ms: part
-                .timeout_ms
-                .unwrap_or(STEP_TIMEOUT_MS.min(self.limits.step_timeout_ms)),
-            allow_failure: part.allow_failure.unwrap_or(false),
-            resources: Resources {
-                cpu_millis: part.cpu_millis.unwrap_or(CPU_DEFAULT_MILLIS),
-                memory_bytes: part.memory.unwrap_or(MEMORY_DEFAULT),
-                disk_bytes: part.disk.unwrap_or(DISK_DEFAULT),
-            },
-            pids: part.pids.unwrap_or(PIDS_DEFAULT),
-            shm_bytes: shm(part),
-            labels: owned(&part.labels),
-            retry: part.retry.as_deref().cloned().unwrap_or_default(),
-            idempotent: part.idempotent.unwrap_or(true),
-        })
-    }
-}
-
-/// Why a chain of templates has no end that counts.
-enum Broken {
-    /// It comes back to its first template: the circle, without the return.
-    Circle(Vec<usize>),
-    /// A template further on is unknown or in a circle, which is reported there.
-    Elsewhere,
-}
-
-/// A part with too many variables is reported and loses them, so that nothing grows with it.
-fn limit_env(part: &mut Part<'_>, at: usize, report: &mut Report<'_>) {
-    let count = part.env.len();
-    if count > ENV_ENTRIES_MAX {
-        report.add(at, || {
-            Problem::new(format!(
-                "with those that it takes over, this has {count} variables; the most is {ENV_ENTRIES_MAX}"
-            ))
-            .help("keep settings in a file of the repository")
-        });
-        part.env = Texts::default();
-        part.broken = true;
-    }
-}
-
-/// What a step lacks, and what is too large in it.
-fn check_whole(part: &Part<'_>, report: &mut Report<'_>) {
-    let step = match part.name {
-        Some(name) => format!("step `{}`", name.value),
-        None => "the step".to_owned(),
+/// The findings of a file that has some already, with those about needs and templates.
+fn findings_with_layers(reader: Reader<'_, '_>, draft: &Draft<'_>) -> Refused {
+    let limits = reader.limits;
+    let mut assembly = Assembly::new(reader, draft, None);
+    let wholes = assembly.whole_steps();
+    let needs = resolved(&wholes, draft, &mut assembly.reader.report);
+    let mut finish = Finish {
+        limits,
+        occasion: None,
+        spent: 0,
     };
-    if part.image.is_none() && !part.meant.contains(&"image") {
-        report.add(part.at, || {
-            Problem::new(format!("{step} has no `image`"))
-                .help("write it here, in a template that it extends, or in `defaults`")
-        });
-    }
-    if part.run.is_none() && !part.meant.contains(&"run") {
-        report.add(part.at, || {
-            Problem::new(format!("{step} has no `run`")).help("write its commands, e.g. `run: make test`")
-        });
-    }
-    let script: usize = commands(part).map(|c| c.run.len()).sum();
-    if script > SCRIPT_MAX {
-        report.add(part.at, || {
-            Problem::new(format!(
-                "the commands of {step} have {script} bytes; the most is {SCRIPT_MAX}"
-            ))
-            .help("put them into a script in the repository")
-        });
-    }
-    let env: usize = part.env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
-    if env > ENV_TOTAL_MAX {
-        report.add(part.at, || {
-            Problem::new(format!(
-                "the variables of {step} have {env} bytes; the most is {ENV_TOTAL_MAX}"
-            ))
-            .help("keep them in a file of the repository")
-        });
-    }
-    let memory = part.memory.unwrap_or(MEMORY_DEFAULT);
-    if shm(part) > memory {
-        report.add(part.at, || {
-            let (shm, memory) = (value::size_text(shm(part)), value::size_text(memory));
-            Problem::new(format!(
-                "`resources.shm` {shm} of {step} is above its `resources.memory` {memory}"
-            ))
-            .help("what lies in `/dev/shm` counts as memory: raise `memory`")
-        });
-    }
+    finish.steps(&wholes, needs, &mut assembly.reader.report);
+    assembly.reader.report.into_findings().into()
 }
 
-/// `/dev/shm` of a step; the default shrinks with a small memory.
-fn shm(part: &Part<'_>) -> u64 {
-    let memory = part.memory.unwrap_or(MEMORY_DEFAULT);
-    part.shm.unwrap_or(SHM_DEFAULT.min(memory))
-}
-
-fn commands<'p>(part: &'p Part<'p>) -> impl Iterator<Item = &'p Command<'p>> {
-    [&part.before, &part.run, &part.after]
-        .into_iter()
-        .flatten()
-        .flat_map(|list| list.iter())
-}
-
-/// Roughly the bytes that a step adds to the stored definition.
-fn cost(part: &Part<'_>) -> usize {
-    let commands: usize = commands(part)
-        .map(|c| ITEM_COST + c.run.len() + c.name.map_or(0, str::len))
-        .sum();
-    let texts = |texts: &Texts<'_>| -> usize { texts.iter().map(|(k, v)| ITEM_COST + k.len() + v.len()).sum() };
-    let single = [part.title, part.image, part.user, part.working_directory];
-    let single: usize = single.into_iter().flatten().map(str::len).sum();
-    let retry = part.retry.as_ref().map_or(0, |retry| ITEM_COST * (1 + retry.on.len()));
-    ITEM_COST + commands + texts(&part.env) + texts(&part.labels) + single + retry
-}
-
-fn entries(commands: Option<&[Command<'_>]>) -> Vec<Entry> {
-    let commands = commands.unwrap_or_default();
-    commands
+fn resolved(wholes: &[Whole<'_>], draft: &Draft<'_>, report: &mut Report<'_>) -> Vec<Vec<usize>> {
+    let waiting: Vec<Waiting<'_>> = wholes
         .iter()
-        .map(|command| Entry {
-            name: command.name.map(str::to_owned),
-            run: command.run.to_owned(),
+        .map(|whole| Waiting {
+            base: whole.base,
+            name: whole.name,
+            stage: whole.stage,
+            needs: whole.part.needs.clone(),
         })
-        .collect()
+        .collect();
+    needs::resolve(&waiting, &draft.stages, report)
 }
 
-fn owned(texts: &Texts<'_>) -> BTreeMap<String, String> {
-    texts
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+fn finished<'t>(
+    request: &Request<'t>,
+    mut assembly: Assembly<'_, 't, '_>,
+    wholes: &[Whole<'t>],
+) -> Result<Answer, Refused> {
+    let draft = assembly.draft;
+    let needs = resolved(wholes, draft, &mut assembly.reader.report);
+    let mut finish = Finish {
+        limits: request.limits,
+        occasion: request.occasion,
+        spent: 0,
+    };
+    let steps = finish.steps(wholes, needs, &mut assembly.reader.report);
+    let (title, concurrency) = of_file(&mut assembly);
+    let mut reader = assembly.reader;
+    if !reader.known.may_go_on() {
+        reader.report.add(0, || {
+            Problem::new("the expressions of the file take too long together")
+                .help("write fewer of them into `templates` and `defaults`, where each step evaluates them again")
+        });
+    }
+    if !reader.report.is_empty() {
+        return Err(reader.report.into_findings().into());
+    }
+    let stages = draft.stages.iter().filter_map(|name| StepName::new(*name).ok());
+    let open = wholes.iter().map(|whole| {
+        let open = whole.part.open.iter();
+        open.map(|(key, text)| (*key, (*text).to_owned())).collect()
+    });
+    Ok(Answer::Run(Box::new(Compiled {
+        open: open.collect(),
+        notes: notes(draft),
+        explained: reader.explained.unwrap_or_default(),
+        def: RunDef {
+            name: draft.name.map(str::to_owned),
+            title,
+            stages: stages.map(|name| StageDef { name }).collect(),
+            steps,
+            rules: RunRules {
+                concurrency,
+                matrices: assembly.matrices,
+            },
+        },
+    })))
+}
+
+/// The keys of the file in which expressions may stand.
+fn of_file(assembly: &mut Assembly<'_, '_, '_>) -> (Option<String>, Option<Concurrency>) {
+    let env = assembly.file_env();
+    assembly.see_env(&env);
+    let (draft, reader) = (assembly.draft, &mut assembly.reader);
+    reader.step = None;
+    (reader.names.matrix, reader.names.needs) = (None, None);
+    let title = draft
+        .title
+        .and_then(|node| reader.line_made("`title`", node, TITLE_MAX, Place::File));
+    let concurrency = draft
+        .concurrency
+        .and_then(|node| reader.concurrency("`concurrency`", node, Place::File));
+    debug_assert!(
+        concurrency
+            .as_ref()
+            .is_none_or(|group| group.group.len() <= 4 * GROUP_MAX)
+    );
+    (
+        title.map(|title| title.value.to_owned()),
+        concurrency.map(|group| group.owned()),
+    )
+}
+
+fn notes(draft: &Draft<'_>) -> Vec<String> {
+    let not_fired = draft.on.as_ref().map(On::not_fired).unwrap_or_default();
+    not_fired
+        .into_iter()
+        .map(|event| format!("`on.{event}` is read and checked; this release makes no run of it yet"))
         .collect()
 }

@@ -13,6 +13,9 @@ pub const FINDINGS_MAX: usize = 100;
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
+    /// The included file that it is about; `None`: the file itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// From 1.
     pub line: usize,
     /// From 1, in characters.
@@ -26,6 +29,9 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}:")?;
+        }
         write!(f, "{}:{}: {}", self.line, self.column, self.message)?;
         match &self.help {
             Some(help) => write!(f, " ({help})"),
@@ -37,13 +43,20 @@ impl fmt::Display for Finding {
 /// All that is wrong with a file: never empty, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Findings {
-    /// At most [`FINDINGS_MAX`], sorted by line, then column.
+    /// At most [`FINDINGS_MAX`], sorted by file, line and column.
     pub list: Vec<Finding>,
     /// How many more there are.
     pub more: usize,
 }
 
 impl Findings {
+    pub(crate) fn none() -> Self {
+        Self {
+            list: Vec::new(),
+            more: 0,
+        }
+    }
+
     /// One line for each finding and, when some are left out, one that says how many: what a
     /// run's header keeps.
     #[must_use]

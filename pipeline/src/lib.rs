@@ -46,34 +46,58 @@
 //! Everything that is wrong with a file is said at once, with line and column; only an error of
 //! YAML itself hides what comes after it.
 
+mod assembly;
+pub mod cel;
 mod compile;
+mod cron;
+mod draft;
+mod fill;
 mod finding;
+mod finish;
+mod glob;
+mod include;
+mod inputs;
 mod keys;
+mod late;
 pub mod limits;
+mod matrix;
 mod needs;
+mod occasion;
+mod on;
 mod part;
 mod plan;
 pub mod progress;
 mod read;
+mod reference;
 mod report;
 mod retry;
+mod rules;
 mod schema;
+mod scope;
 mod starter;
 mod suggest;
 mod syntax;
+mod template;
+mod templates;
 mod text;
 mod tree;
 mod value;
 
+pub use compile::{Answer, Compiled, Explain, Refused, Request, answer};
+pub use fill::{EXPLAINED_MAX, Explained};
 pub use finding::{FINDINGS_MAX, Finding, Findings};
+pub use include::{FileRef, Files, Pinned};
+pub use inputs::WrongInput;
+pub use late::ready_step;
 pub use limits::Limits;
+pub use occasion::{Git, Occasion, PullRequest};
 pub use plan::plan_tree;
+pub use reference::reference;
 pub use schema::schema;
 pub use starter::{StarterKind, starter};
 
-use report::Report;
-
-/// Compiles the text of a pipeline file under the limits that hold unless an operator set others.
+/// Compiles the text of a pipeline file under the limits that hold unless an operator set others,
+/// without knowing for what a run is made.
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
@@ -81,28 +105,30 @@ pub fn compile(text: &str) -> Result<model::RunDef, Findings> {
     compile_bytes(text.as_bytes(), Limits::default())
 }
 
-/// [`compile`] for the bytes of a file, which may not be UTF-8, under a team's limits.
+/// [`compile`] for the bytes of a file, which may not be UTF-8, under a team's limits. Files that it
+/// includes cannot be read here.
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
 pub fn compile_bytes(bytes: &[u8], limits: Limits) -> Result<model::RunDef, Findings> {
-    let text = match text::decode(bytes) {
-        Ok(text) => text,
-        Err((text, at, problem)) => {
-            let mut report = Report::new(text);
-            report.add(at, || problem);
-            return Err(report.into_findings());
+    let mut files = Files::new();
+    loop {
+        let request = Request {
+            bytes,
+            limits,
+            files: &files,
+            occasion: None,
+            explain: Explain::No,
+        };
+        match answer(&request) {
+            Ok(Answer::Run(compiled)) => return Ok(compiled.def),
+            Ok(Answer::Missing(missing)) => {
+                let why = || Err("other files cannot be read here".to_owned());
+                files.extend(missing.into_iter().map(|file| (file, why())));
+            }
+            Err(Refused::File(findings)) => return Err(findings),
+            // Both need an occasion.
+            Ok(Answer::Nothing(_)) | Err(Refused::Inputs(_)) => return Err(Findings::none()),
         }
-    };
-    let mut report = Report::new(text);
-    for (at, character) in text::unprintable(text) {
-        report.add(at, || text::unprintable_problem(character));
     }
-    if !report.is_empty() {
-        return Err(report.into_findings());
-    }
-    let Some(tree) = tree::parse(text, &mut report) else {
-        return Err(report.into_findings());
-    };
-    compile::compile(&tree, report, limits).map_err(Report::into_findings)
 }

@@ -32,6 +32,36 @@ pub const TEMPLATES_MAX: usize = 1_000;
 /// Templates behind each other by `extends`. Deeper ones cannot be understood by their readers.
 pub const EXTENDS_DEPTH_MAX: usize = 16;
 
+/// Files that one includes, those that they include among them.
+pub const INCLUDES_MAX: usize = 20;
+
+/// Files behind each other by `include`.
+pub const INCLUDE_DEPTH_MAX: usize = 5;
+
+/// Cells of one `matrix`.
+pub const CELLS_MAX: usize = 256;
+
+/// Combinations of a `matrix` before `exclude`.
+pub const COMBINATIONS_MAX: usize = 4_096;
+
+/// Names of values in one `matrix`, those of `include` among them.
+pub const AXES_MAX: usize = 20;
+
+/// Bytes of a value of a `matrix`.
+pub const MATRIX_VALUE_MAX: usize = 1_024;
+
+/// Characters of the name of a group of `concurrency`: a branch's name and then some.
+pub const GROUP_MAX: usize = 512;
+
+/// Entries of `on.manual.inputs`.
+pub const INPUTS_MAX: usize = 50;
+
+/// Bytes of one input.
+pub const INPUT_VALUE_MAX: usize = 16 * 1024;
+
+/// Entries of `on.schedule`.
+pub const SCHEDULES_MAX: usize = 50;
+
 /// Entries of one `run`, `before` or `after`: each is a section of the log.
 pub const ENTRIES_MAX: usize = 1_000;
 

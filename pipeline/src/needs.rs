@@ -18,6 +18,9 @@ const CIRCLE_SHOWN: usize = 12;
 
 /// What is known of a step before its needs are.
 pub(crate) struct Waiting<'t> {
+    /// As it stands in the file.
+    pub(crate) base: &'t str,
+    /// With the cell of its matrix.
     pub(crate) name: &'t str,
     pub(crate) stage: usize,
     pub(crate) needs: Option<Rc<[At<&'t str>]>>,
@@ -25,10 +28,13 @@ pub(crate) struct Waiting<'t> {
 
 /// The ordinals that each step needs: ascending, no duplicates. What is wrong is reported and left out.
 pub(crate) fn resolve(steps: &[Waiting<'_>], stages: &[&str], report: &mut Report<'_>) -> Vec<Vec<usize>> {
-    let mut by_name = BTreeMap::new();
+    let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut by_stage = vec![Vec::new(); stages.len()];
     for (ordinal, step) in steps.iter().enumerate() {
-        by_name.entry(step.name).or_insert(ordinal);
+        by_name.entry(step.base).or_default().push(ordinal);
+        if step.name != step.base {
+            by_name.entry(step.name).or_default().push(ordinal);
+        }
         by_stage[step.stage].push(ordinal);
     }
     let resolver = Resolver { steps, stages, by_name };
@@ -53,7 +59,8 @@ pub(crate) fn resolve(steps: &[Waiting<'_>], stages: &[&str], report: &mut Repor
 struct Resolver<'s, 't> {
     steps: &'s [Waiting<'t>],
     stages: &'s [&'s str],
-    by_name: BTreeMap<&'t str, usize>,
+    /// A step, or all cells of one.
+    by_name: BTreeMap<&'t str, Vec<usize>>,
 }
 
 impl Resolver<'_, '_> {
@@ -61,26 +68,27 @@ impl Resolver<'_, '_> {
         let own = &self.steps[ordinal];
         let mut needs: Vec<usize> = Vec::with_capacity(named.len());
         for need in named {
-            let Some(&other) = self.by_name.get(need.value) else {
-                report.add(need.at, || self.unknown(own.name, need.value));
+            let others = self.by_name.get(need.value).map(Vec::as_slice).unwrap_or_default();
+            let Some(&other) = others.first() else {
+                report.add(need.at, || self.unknown(own.base, need.value));
                 continue;
             };
             let later = self.steps[other].stage > own.stage;
-            if other == ordinal {
+            if others.contains(&ordinal) {
                 report.add(need.at, || {
-                    Problem::new(format!("step `{}` needs itself", own.name)).help("remove it from `needs`")
+                    Problem::new(format!("step `{}` needs itself", own.base)).help("remove it from `needs`")
                 });
             } else if later {
                 report.add(need.at, || self.later(own, other));
             } else {
-                needs.push(other);
+                needs.extend(others);
             }
         }
         needs.sort_unstable();
         let count = needs.len();
         needs.dedup();
         if needs.len() < count {
-            self.report_repeats(own.name, named, report);
+            self.report_repeats(own.base, named, report);
         }
         needs
     }
@@ -112,7 +120,7 @@ impl Resolver<'_, '_> {
         let stage = self.stages.get(other.stage).copied().unwrap_or_default();
         Problem::new(format!(
             "step `{}` needs `{}`, a step of the later stage `{stage}`",
-            own.name, other.name
+            own.base, other.base
         ))
         .help("stages run in order: move one of the two steps")
     }
@@ -122,9 +130,12 @@ impl Resolver<'_, '_> {
         let (Some(&first), Some(&second)) = (circle.first(), circle.get(1)) else {
             return;
         };
-        let second = self.steps[second].name;
+        let second = &self.steps[second];
         let named = self.steps[first].needs.as_deref().unwrap_or_default();
-        let Some(link) = named.iter().find(|need| need.value == second) else {
+        let Some(link) = named
+            .iter()
+            .find(|need| need.value == second.base || need.value == second.name)
+        else {
             return;
         };
         report.add(link.at, || {

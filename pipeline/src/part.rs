@@ -3,6 +3,7 @@
 //!
 //! Not here: which parts make a step ([`crate::compile`]), and what is missing in it.
 
+use crate::fill::{Asked, Decided, Filled};
 use crate::keys::{
     CHECKOUT_KEYS, CheckoutKey, ENTRY_KEYS, EntryKey, Level, RESOURCE_KEYS, ResourceKey, STEP_KEYS, Shape, StepKey,
 };
@@ -10,27 +11,56 @@ use crate::limits::{
     CPU_MAX_MILLIS, CPU_MIN_MILLIS, DEPTH_DEFAULT, DISK_MIN, ENTRIES_MAX, ENV_ENTRIES_MAX, ENV_NAME_MAX, ENV_VALUE_MAX,
     LABEL_MAX, LABELS_MAX, MEMORY_MIN, PATH_MAX, SHM_MIN, SIZE_MAX, TIMEOUT_MIN_MS, TITLE_MAX,
 };
-use crate::read::{At, Known, Reader};
+use crate::matrix::Matrix;
+use crate::read::{At, EnvIs, Known, Reader};
 use crate::report::Problem;
+use crate::rules::Group;
+use crate::scope::Place;
 use crate::suggest::nearest;
 use crate::syntax::shown;
 use crate::tree::{NodeId, Value};
 use crate::value;
 use model::run::STEPS_MAX;
-use model::{Checkout, Retry, Shell};
+use model::{Checkout, Piece, Priority, Retry, Shell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Names and values, shared between the steps that take them over.
 pub(crate) type Texts<'t> = Rc<BTreeMap<&'t str, &'t str>>;
 
+/// Variables, shared likewise.
+pub(crate) type Env<'t> = Rc<BTreeMap<&'t str, Variable<'t>>>;
+
+/// The value of a variable.
+#[derive(Debug, Clone)]
+pub(crate) enum Variable<'t> {
+    Text(&'t str),
+    /// Known when the step is ready.
+    Late(Rc<[Piece]>),
+}
+
+impl Variable<'_> {
+    /// Bytes of what is written.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Late(pieces) => pieces
+                .iter()
+                .map(|(Piece::Text(text) | Piece::Expression(text))| text.len())
+                .sum(),
+        }
+    }
+}
+
 /// Commands, shared likewise.
 pub(crate) type Commands<'t> = Rc<[Command<'t>]>;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Command<'t> {
     pub(crate) name: Option<&'t str>,
     pub(crate) run: &'t str,
+    /// What has to be true when the step is ready.
+    pub(crate) condition: Option<Rc<str>>,
 }
 
 /// What one place says; `None` where it says nothing.
@@ -42,6 +72,12 @@ pub(crate) struct Part<'t> {
     pub(crate) broken: bool,
     /// Keys that refused ones were probably meant to be.
     pub(crate) meant: Vec<&'static str>,
+    /// An expression stands in it, so that it may be another for each step that takes it over.
+    pub(crate) varies: bool,
+    /// The keys that it says.
+    pub(crate) said: Vec<&'static str>,
+    /// Keys whose value is not known yet, with what is written there.
+    pub(crate) open: BTreeMap<&'static str, &'t str>,
     pub(crate) name: Option<At<&'t str>>,
     pub(crate) title: Option<&'t str>,
     pub(crate) extends: Option<At<&'t str>>,
@@ -55,7 +91,7 @@ pub(crate) struct Part<'t> {
     pub(crate) checkout: Option<Option<Checkout>>,
     pub(crate) image: Option<&'t str>,
     pub(crate) user: Option<&'t str>,
-    pub(crate) env: Texts<'t>,
+    pub(crate) env: Env<'t>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) allow_failure: Option<bool>,
     pub(crate) cpu_millis: Option<u64>,
@@ -66,16 +102,28 @@ pub(crate) struct Part<'t> {
     pub(crate) labels: Texts<'t>,
     pub(crate) retry: Option<Rc<Retry>>,
     pub(crate) idempotent: Option<bool>,
+    pub(crate) matrix: Option<Rc<Matrix<'t>>>,
+    pub(crate) condition: Option<Rc<Asked<'t>>>,
+    pub(crate) changes: Option<Rc<[&'t str]>>,
+    pub(crate) manual: Option<bool>,
+    pub(crate) concurrency: Option<Rc<Group<'t>>>,
+    pub(crate) priority: Option<Priority>,
 }
 
 impl<'t> Part<'t> {
     /// `self` over `base`: what `self` says wins; variables, labels and resources are merged by
     /// their names. Name and place stay those of `self`, and so does what it extends.
     pub(crate) fn over(self, base: &Self) -> Self {
+        let mut open = self.open;
+        let below = base.open.iter().filter(|(key, _)| !self.said.contains(key));
+        open.extend(below.map(|(key, text)| (*key, *text)));
         Self {
             at: self.at,
             broken: self.broken || base.broken,
             meant: [self.meant, base.meant.clone()].concat(),
+            varies: self.varies || base.varies,
+            said: [self.said, base.said.clone()].concat(),
+            open,
             name: self.name,
             title: self.title.or(base.title),
             extends: self.extends,
@@ -99,12 +147,21 @@ impl<'t> Part<'t> {
             labels: merged(self.labels, &base.labels),
             retry: self.retry.or_else(|| base.retry.clone()),
             idempotent: self.idempotent.or(base.idempotent),
+            matrix: self.matrix.or_else(|| base.matrix.clone()),
+            condition: self.condition.or_else(|| base.condition.clone()),
+            changes: self.changes.or_else(|| base.changes.clone()),
+            manual: self.manual.or(base.manual),
+            concurrency: self.concurrency.or_else(|| base.concurrency.clone()),
+            priority: self.priority.or(base.priority),
         }
     }
 }
 
 /// `over` and what it lacks of `base`; neither is copied when the other is empty.
-pub(crate) fn merged<'t>(over: Texts<'t>, base: &Texts<'t>) -> Texts<'t> {
+pub(crate) fn merged<'t, V: Clone>(
+    over: Rc<BTreeMap<&'t str, V>>,
+    base: &Rc<BTreeMap<&'t str, V>>,
+) -> Rc<BTreeMap<&'t str, V>> {
     if base.is_empty() {
         return over;
     }
@@ -112,7 +169,7 @@ pub(crate) fn merged<'t>(over: Texts<'t>, base: &Texts<'t>) -> Texts<'t> {
         return Rc::clone(base);
     }
     let mut all = BTreeMap::clone(base);
-    all.extend(over.iter());
+    all.extend(over.iter().map(|(name, value)| (*name, value.clone())));
     Rc::new(all)
 }
 
@@ -128,11 +185,18 @@ impl<'t> Reader<'t, '_> {
             return part;
         };
         part.meant = keys.meant;
+        let before = self.expressions;
         for key in keys.known {
+            self.left_open = None;
+            part.said.push(key.name);
             if self.step_key(&mut part, &key, level).is_none() {
                 part.broken = true;
             }
+            if let Some(text) = self.left_open.take() {
+                part.open.insert(key.name, text);
+            }
         }
+        part.varies = self.expressions > before || part.changes.is_some();
         part
     }
 
@@ -141,7 +205,7 @@ impl<'t> Reader<'t, '_> {
         let (what, node) = (&*format!("`{}`", key.name), key.value);
         match key.id {
             StepKey::Name => part.name = Some(self.step_name(node, level)?),
-            StepKey::Title => part.title = Some(self.line(what, node, TITLE_MAX)?.value),
+            StepKey::Title => part.title = Some(self.line_made(what, node, TITLE_MAX, Place::Step)?.value),
             StepKey::Extends => part.extends = Some(self.name(what, node)?),
             StepKey::Needs => part.needs = Some(self.needs(node)?),
             StepKey::Run => part.run = Some(self.commands(what, node, Empty::Refused)?),
@@ -152,13 +216,20 @@ impl<'t> Reader<'t, '_> {
             StepKey::Checkout => part.checkout = Some(self.checkout(node)?),
             StepKey::Image => part.image = Some(self.checked(what, node, value::check_image)?),
             StepKey::User => part.user = Some(self.checked(what, node, value::check_user)?),
-            StepKey::Env => part.env = self.env(what, node)?,
+            StepKey::Env if self.env_is == EnvIs::Made => {}
+            StepKey::Env => part.env = self.env(what, node, Place::Late)?,
             StepKey::Timeout => part.timeout_ms = Some(self.timeout(node)?),
-            StepKey::AllowFailure => part.allow_failure = Some(self.flag(what, node)?),
+            StepKey::AllowFailure => part.allow_failure = Some(self.flag_made(what, node, Place::Step)?),
             StepKey::Resources => self.resources(part, node)?,
             StepKey::Labels => part.labels = self.labels(node)?,
             StepKey::Retry => part.retry = Some(Rc::new(self.retry(node)?)),
             StepKey::Idempotent => part.idempotent = Some(self.flag(what, node)?),
+            StepKey::Matrix => part.matrix = Some(Rc::new(self.matrix(node)?)),
+            StepKey::If => part.condition = Some(Rc::new(self.condition(what, node, Place::Condition)?)),
+            StepKey::Changes => part.changes = Some(self.globs(what, node)?.into()),
+            StepKey::Manual => part.manual = Some(self.flag_made(what, node, Place::Step)?),
+            StepKey::Concurrency => part.concurrency = Some(Rc::new(self.concurrency(what, node, Place::Step)?)),
+            StepKey::Priority => part.priority = Some(self.priority(node)?),
         }
         Some(())
     }
@@ -208,7 +279,7 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn directory(&mut self, node: NodeId) -> Option<&'t str> {
-        let text = self.line("`working_directory`", node, PATH_MAX)?;
+        let text = self.line_made("`working_directory`", node, PATH_MAX, Place::Step)?;
         if text.value.len() > PATH_MAX {
             self.report.add(text.at, || {
                 Problem::new(format!("`working_directory` must have at most {PATH_MAX} bytes"))
@@ -221,7 +292,7 @@ impl<'t> Reader<'t, '_> {
     fn checkout(&mut self, node: NodeId) -> Option<Option<Checkout>> {
         let all_keys = match self.value(node) {
             Value::Scalar(_) => {
-                let on = self.flag("`checkout`", node)?;
+                let on = self.flag_made("`checkout`", node, Place::Step)?;
                 return Some(on.then_some(Checkout {
                     depth: Some(DEPTH_DEFAULT),
                 }));
@@ -243,7 +314,7 @@ impl<'t> Reader<'t, '_> {
                     let Shape::Count { min, max } = CHECKOUT_KEYS[0].shape else {
                         return None;
                     };
-                    let commits = self.count("`checkout.depth`", key.value, min, max)?;
+                    let commits = self.count_made("`checkout.depth`", key.value, min, max)?;
                     depth = u32::try_from(commits).ok().filter(|commits| *commits > 0);
                 }
             }
@@ -253,7 +324,11 @@ impl<'t> Reader<'t, '_> {
 
     /// A text that `check` has to find right.
     fn checked(&mut self, what: &str, node: NodeId, check: fn(&str) -> Result<(), Problem>) -> Option<&'t str> {
-        let text = self.text(what, node)?;
+        let made = self.text_made(what, node, Place::Step)?;
+        let text = made.text;
+        if made.open {
+            return Some(text.value);
+        }
         match check(text.value) {
             Ok(()) => Some(text.value),
             Err(problem) => {
@@ -264,7 +339,7 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn timeout(&mut self, node: NodeId) -> Option<u64> {
-        let text = self.raw("`timeout`", node, "a duration such as `30m`")?;
+        let text = self.raw_made("`timeout`", node, "a duration such as `30m`", "1s")?;
         let limit = self.limits.step_timeout_ms;
         match value::duration_ms(text.value) {
             Ok(ms) if ms > limit => self.report.add(text.at, || {
@@ -294,7 +369,7 @@ impl<'t> Reader<'t, '_> {
                 ResourceKey::Memory => self.size(what, key.value, MEMORY_MIN),
                 ResourceKey::Disk => self.size(what, key.value, DISK_MIN),
                 ResourceKey::Shm => self.size(what, key.value, SHM_MIN),
-                ResourceKey::Pids => self.count(what, key.value, crate::limits::PIDS_MIN, crate::limits::PIDS_MAX),
+                ResourceKey::Pids => self.count_made(what, key.value, crate::limits::PIDS_MIN, crate::limits::PIDS_MAX),
             };
             let place = match key.id {
                 ResourceKey::Cpu => &mut part.cpu_millis,
@@ -305,12 +380,17 @@ impl<'t> Reader<'t, '_> {
             };
             *place = amount;
             whole = whole.and(amount.map(|_| ()));
+            let name = resource_name(key.id);
+            part.said.push(name);
+            if let Some(text) = self.left_open.take() {
+                part.open.insert(name, text);
+            }
         }
         whole
     }
 
     fn cpu(&mut self, what: &str, node: NodeId) -> Option<u64> {
-        let text = self.raw(what, node, "a number of cores such as `2` or `500m`")?;
+        let text = self.raw_made(what, node, "a number of cores such as `2` or `500m`", "1")?;
         let range = CPU_MIN_MILLIS..=CPU_MAX_MILLIS;
         match value::cpu_millis(text.value) {
             Ok(millis) if range.contains(&millis) => return Some(millis),
@@ -327,7 +407,7 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn size(&mut self, what: &str, node: NodeId, min: u64) -> Option<u64> {
-        let text = self.raw(what, node, "a size such as `512Mi` or `2Gi`")?;
+        let text = self.raw_made(what, node, "a size such as `512Mi` or `2Gi`", "1Gi")?;
         match value::size_bytes(text.value) {
             Ok(bytes) if (min..=SIZE_MAX).contains(&bytes) => return Some(bytes),
             Ok(_) => self.report.add(text.at, || {
@@ -340,7 +420,7 @@ impl<'t> Reader<'t, '_> {
     }
 
     /// Variables; the same for the file, the defaults, templates and steps.
-    pub(crate) fn env(&mut self, what: &str, node: NodeId) -> Option<Texts<'t>> {
+    pub(crate) fn env(&mut self, what: &str, node: NodeId, place: Place) -> Option<Env<'t>> {
         let pairs = self.pairs(what, node)?;
         if pairs.len() > ENV_ENTRIES_MAX {
             let at = self.at(node);
@@ -362,7 +442,7 @@ impl<'t> Reader<'t, '_> {
                 }
                 None => true,
             };
-            match self.variable(&pair.key, pair.value) {
+            match self.variable(&pair.key, pair.value, place) {
                 Some(value) if name_ok => {
                     env.insert(&*pair.key, value);
                 }
@@ -372,19 +452,22 @@ impl<'t> Reader<'t, '_> {
         whole.then(|| Rc::new(env))
     }
 
-    fn variable(&mut self, name: &str, node: NodeId) -> Option<&'t str> {
-        let text = self.text(&format!("`env.{}`", shown(name)), node)?;
-        if name.len() + 1 + text.value.len() > ENV_VALUE_MAX {
-            self.report.add(text.at, || {
-                Problem::new(format!(
-                    "`env.{}` is longer than {ENV_VALUE_MAX} bytes, which no process can be given",
-                    shown(name)
-                ))
-                .help("keep it in a file of the repository")
-            });
-            return None;
+    fn variable(&mut self, name: &str, node: NodeId, place: Place) -> Option<Variable<'t>> {
+        let what = format!("`env.{}`", shown(name));
+        match self.filled(&what, node, place)? {
+            Filled::Late { pieces, .. } => Some(Variable::Late(pieces)),
+            Filled::Made { text, .. } if name.len() + 1 + text.len() <= ENV_VALUE_MAX => Some(Variable::Text(text)),
+            Filled::Made { at, .. } => {
+                self.report.add(at, || {
+                    Problem::new(format!(
+                        "`env.{}` is longer than {ENV_VALUE_MAX} bytes, which no process can be given",
+                        shown(name)
+                    ))
+                    .help("keep it in a file of the repository")
+                });
+                None
+            }
         }
-        Some(text.value)
     }
 
     fn labels(&mut self, node: NodeId) -> Option<Texts<'t>> {
@@ -407,13 +490,13 @@ impl<'t> Reader<'t, '_> {
                 self.report
                     .add(pair.at, || refused_label(&format!("the label `{}`", shown(&pair.key))));
             }
-            match self.text(&what, pair.value) {
-                Some(text) if is_label(text.value) => {
-                    labels.insert(&*pair.key, text.value);
+            match self.text_made(&what, pair.value, Place::Step) {
+                Some(made) if made.open || is_label(made.text.value) => {
+                    labels.insert(&*pair.key, made.text.value);
                 }
-                Some(text) => {
+                Some(made) => {
                     whole = false;
-                    self.report.add(text.at, || refused_label(&what));
+                    self.report.add(made.text.at, || refused_label(&what));
                 }
                 None => whole = false,
             }
@@ -449,16 +532,19 @@ impl<'t> Reader<'t, '_> {
             return None;
         }
         // All are read before the first failure counts, so that each is reported.
-        let read: Vec<Option<Command<'t>>> = items.iter().map(|item| self.command(what, *item)).collect();
-        read.into_iter().collect::<Option<Vec<_>>>().map(Into::into)
+        let read: Vec<Option<Option<Command<'t>>>> = items.iter().map(|item| self.command(what, *item)).collect();
+        let all = read.into_iter().collect::<Option<Vec<_>>>()?;
+        Some(all.into_iter().flatten().collect())
     }
 
-    fn command(&mut self, what: &str, node: NodeId) -> Option<Command<'t>> {
+    /// A command; `Some(None)` for one that is left out.
+    fn command(&mut self, what: &str, node: NodeId) -> Option<Option<Command<'t>>> {
         match self.value(node) {
-            Value::Scalar(_) => Some(Command {
+            Value::Scalar(_) => Some(Some(Command {
                 name: None,
                 run: self.script(what, node)?,
-            }),
+                condition: None,
+            })),
             Value::Map(_) => self.named_command(what, node),
             Value::List(_) => {
                 self.wrong_kind(&format!("an entry of {what}"), node, "a text or `{name, run}`");
@@ -467,7 +553,7 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    fn named_command(&mut self, what: &str, node: NodeId) -> Option<Command<'t>> {
+    fn named_command(&mut self, what: &str, node: NodeId) -> Option<Option<Command<'t>>> {
         if let Value::Map(pairs) = self.value(node)
             && let [pair] = pairs.as_slice()
             && pair.key.contains(' ')
@@ -480,21 +566,22 @@ impl<'t> Reader<'t, '_> {
             return None;
         }
         let keys = self.keys(&format!("an entry of {what}"), node, Level::Entry, ENTRY_KEYS)?;
-        let (mut name, mut run, mut whole) = (None, None, true);
+        let (mut name, mut run, mut asked, mut whole) = (None, None, None, true);
         for key in &keys.known {
-            let read = match key.id {
+            whole &= match key.id {
                 EntryKey::Name => {
-                    name = self
-                        .line("the `name` of an entry", key.value, TITLE_MAX)
-                        .map(|text| text.value);
-                    name
+                    name = self.line("the `name` of an entry", key.value, TITLE_MAX);
+                    name.is_some()
                 }
                 EntryKey::Run => {
                     run = self.script("the `run` of an entry", key.value);
-                    run
+                    run.is_some()
+                }
+                EntryKey::If => {
+                    asked = self.entry_condition(what, key.value);
+                    asked.is_some()
                 }
             };
-            whole &= read.is_some();
         }
         if !keys.has(EntryKey::Run) && !keys.meant.contains(&"run") {
             let at = self.at(node);
@@ -502,11 +589,43 @@ impl<'t> Reader<'t, '_> {
                 Problem::new(format!("an entry of {what} has no `run`")).help("write `{name: …, run: …}`")
             });
         }
-        Some(Command { name, run: run? }).filter(|_| whole)
+        let condition = match asked.filter(|_| whole) {
+            Some(Decided::Now(false)) => return run.map(|_| None),
+            Some(Decided::Later(rest)) => Some(Rc::from(rest)),
+            Some(Decided::Now(true)) | None => None,
+        };
+        let command = Command {
+            name: name.map(|name| name.value),
+            run: run?,
+            condition,
+        };
+        whole.then_some(Some(command))
+    }
+
+    fn entry_condition(&mut self, what: &str, node: NodeId) -> Option<Decided> {
+        if what != "`run`" {
+            let at = self.at(node);
+            self.report.add(at, || {
+                Problem::new(format!("an entry of {what} has no `if`")).help("only entries of `run` have one")
+            });
+            return None;
+        }
+        self.condition("`if`", node, Place::Late).map(|asked| asked.decided)
     }
 
     /// Shell text that holds more than white space.
     fn script(&mut self, what: &str, node: NodeId) -> Option<&'t str> {
+        if let Value::Scalar(scalar) = self.value(node)
+            && let Some(at) = scalar.expression
+            && !scalar.text.contains("${{ secrets")
+        {
+            self.report.add(at, || {
+                Problem::new("an expression is never written into a command").help(
+                    "hand its value over by the environment: `env: {TAG: \"${{ git.tag }}\"}`, and `\"$TAG\"` in the command",
+                )
+            });
+            return None;
+        }
         let text = self.text(what, node)?;
         if text.value.trim().is_empty() {
             self.report.add(text.at, || {
@@ -558,4 +677,14 @@ fn env_name_problem(name: &str) -> Option<Problem> {
         Problem::new(format!("the variable `{name}` is reserved"))
             .help("`CI`, `TRACEPARENT`, `BUILDFLOW` and `BUILDFLOW_…` are set by BuildFlow; choose another name")
     })
+}
+
+fn resource_name(key: ResourceKey) -> &'static str {
+    match key {
+        ResourceKey::Cpu => "resources.cpu",
+        ResourceKey::Memory => "resources.memory",
+        ResourceKey::Disk => "resources.disk",
+        ResourceKey::Pids => "resources.pids",
+        ResourceKey::Shm => "resources.shm",
+    }
 }

@@ -2,14 +2,17 @@
 //!
 //! Not here: what has happened to the steps, and any width of a terminal.
 
+use crate::syntax::shown;
 use crate::value::{cpu_text, duration_text, size_text};
-use model::{Retry, RunDef, StepDef};
+use model::{Retry, RunDef, StepDef, StepRules};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// The most names of needs on a line.
 const NEEDS_SHOWN: usize = 8;
 
-/// Stages and steps as a tree, one line each, ending with a line break:
+/// Stages and steps as a tree, one line each, ending with a line break; `open` are, for each step,
+/// the keys whose value depends on what the run is made for ([`crate::Compiled::open`]):
 ///
 /// ```text
 /// backend: The service (3 steps in 2 stages)
@@ -20,7 +23,8 @@ const NEEDS_SHOWN: usize = 8;
 ///    └─ lint  rust:1.95  cpu 1, memory 1Gi, timeout 30m  needs compile  may fail
 /// ```
 #[must_use]
-pub fn plan_tree(def: &RunDef) -> String {
+pub fn plan_tree(def: &RunDef, open: &[BTreeMap<&'static str, String>]) -> String {
+    let none = BTreeMap::new();
     let mut out = String::new();
     let name = def.name.as_deref().unwrap_or("pipeline");
     let title = def
@@ -42,10 +46,12 @@ pub fn plan_tree(def: &RunDef) -> String {
             ("├─", "│  ")
         };
         write_line(&mut out, &format!("{branch} {}", stage.name));
-        let mut steps = def.steps.iter().filter(|step| step.stage == number).peekable();
-        while let Some(step) = steps.next() {
+        let steps = def.steps.iter().enumerate();
+        let mut steps = steps.filter(|(_, step)| step.stage == number).peekable();
+        while let Some((ordinal, step)) = steps.next() {
             let branch = if steps.peek().is_none() { "└─" } else { "├─" };
-            write_line(&mut out, &format!("{below}{branch} {}", step_line(def, step)));
+            let open = open.get(ordinal).unwrap_or(&none);
+            write_line(&mut out, &format!("{below}{branch} {}", step_line(def, step, open)));
         }
     }
     out
@@ -63,12 +69,14 @@ fn counted(count: usize, noun: &str) -> String {
     }
 }
 
-fn step_line(def: &RunDef, step: &StepDef) -> String {
+/// `open` are the keys whose value depends on what the run is made for.
+fn step_line(def: &RunDef, step: &StepDef, open: &BTreeMap<&'static str, String>) -> String {
+    let or_open = |key: &str, made: String| open.get(key).cloned().unwrap_or(made);
     let asks = format!(
         "cpu {}, memory {}, timeout {}",
-        cpu_text(step.resources.cpu_millis),
-        size_text(step.resources.memory_bytes),
-        duration_text(step.timeout_ms)
+        or_open("resources.cpu", cpu_text(step.resources.cpu_millis)),
+        or_open("resources.memory", size_text(step.resources.memory_bytes)),
+        or_open("timeout", duration_text(step.timeout_ms))
     );
     let mut parts = vec![step.name.to_string(), step.image.clone(), asks];
     if !step.labels.is_empty() {
@@ -82,8 +90,11 @@ fn step_line(def: &RunDef, step: &StepDef) -> String {
     if !step.needs.is_empty() {
         parts.push(format!("needs {}", needs_text(def, step)));
     }
-    if step.allow_failure {
-        parts.push("may fail".to_owned());
+    parts.extend(rules_text(&step.rules));
+    match open.get("allow_failure") {
+        Some(text) => parts.push(format!("may fail if {text}")),
+        None if step.allow_failure => parts.push("may fail".to_owned()),
+        None => {}
     }
     if step.retry != Retry::default() {
         parts.push(retry_text(&step.retry));
@@ -92,6 +103,25 @@ fn step_line(def: &RunDef, step: &StepDef) -> String {
         parts.push("never started twice".to_owned());
     }
     parts.join("  ")
+}
+
+fn rules_text(rules: &StepRules) -> Vec<String> {
+    let mut parts = Vec::new();
+    match &rules.condition {
+        Some(condition) if condition.expression == "false" => parts.push(format!("skipped: {}", condition.skipped)),
+        Some(condition) => parts.push(format!("if {}", shown(&condition.expression))),
+        None => {}
+    }
+    if rules.manual {
+        parts.push("manual".to_owned());
+    }
+    if let Some(group) = &rules.concurrency {
+        parts.push(format!("one at a time in {}", shown(&group.group)));
+    }
+    if let Some(priority) = rules.priority {
+        parts.push(format!("priority {}", priority.as_str()));
+    }
+    parts
 }
 
 fn retry_text(retry: &Retry) -> String {

@@ -6,14 +6,19 @@
 //! A text may be written as an integer or a boolean without quotes and means these characters;
 //! fractions (`1.90`) and empty values have to be quoted.
 
+use crate::fill::{Explained, Filled};
 use crate::keys::{
-    CHECKOUT_KEYS, ENTRY_KEYS, FILE_KEYS, FOREIGN, Key, LATER, Level, RESOURCE_KEYS, RETRY_KEYS, STAGE_KEYS, STEP_KEYS,
+    CHECKOUT_KEYS, CONCURRENCY_KEYS, ENTRY_KEYS, FILE_KEYS, FOREIGN, Key, LATER, Level, MANUAL_KEYS, MATRIX_KEYS,
+    RESOURCE_KEYS, RETRY_KEYS, STAGE_KEYS, STEP_KEYS,
 };
 use crate::limits::Limits;
 use crate::report::{Problem, Report};
+use crate::scope::{Facts, Place};
 use crate::suggest::nearest;
 use crate::syntax::{expression_refused, shown, steers};
 use crate::tree::{Kind, NodeId, Pair, Scalar, Tree, Value};
+use std::rc::Rc;
+use typed_arena::Arena;
 
 /// A value and the byte offset where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +55,61 @@ pub(crate) struct Reader<'t, 'a> {
     pub(crate) tree: &'t Tree<'a>,
     pub(crate) report: Report<'a>,
     pub(crate) limits: Limits,
+    /// Where texts are kept that expressions made.
+    pub(crate) texts: &'t Arena<String>,
+    /// What expressions can see.
+    pub(crate) known: Facts<'t>,
+    pub(crate) names: Names<'t>,
+    /// What each expression came to, when somebody asks.
+    pub(crate) explained: Option<Vec<Explained>>,
+    /// The step that is read, for [`Reader::explained`].
+    pub(crate) step: Option<String>,
+    /// Expressions that were met so far.
+    pub(crate) expressions: usize,
+    /// The text of a value that was read last and is left open.
+    pub(crate) left_open: Option<&'t str>,
+    /// What `env` of a step is: read as it stands, or made already from all layers.
+    pub(crate) env_is: EnvIs,
+}
+
+/// See [`Reader::env_is`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EnvIs {
+    Read,
+    Made,
+}
+
+/// Names that only some expressions can use; `None`: that is not known yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names<'t> {
+    pub(crate) matrix: Option<Rc<[&'t str]>>,
+    pub(crate) needs: Option<Rc<[&'t str]>>,
+    pub(crate) inputs: Vec<&'t str>,
 }
 
 impl<'t, 'a> Reader<'t, 'a> {
+    pub(crate) fn new(
+        tree: &'t Tree<'a>,
+        report: Report<'a>,
+        limits: Limits,
+        texts: &'t Arena<String>,
+        known: Facts<'t>,
+    ) -> Self {
+        Self {
+            tree,
+            report,
+            limits,
+            texts,
+            known,
+            names: Names::default(),
+            explained: None,
+            step: None,
+            expressions: 0,
+            left_open: None,
+            env_is: EnvIs::Read,
+        }
+    }
+
     pub(crate) fn at(&self, node: NodeId) -> usize {
         self.tree.node(node).at
     }
@@ -123,10 +180,14 @@ impl<'t, 'a> Reader<'t, 'a> {
             self.wrong_kind(what, node, "a text");
             return None;
         };
-        if let Some(at) = scalar.expression {
-            self.report.add(at, || expression_refused(&scalar.text));
+        if self.expression(what, scalar) {
             return None;
         }
+        self.plain(what, at, scalar).map(|value| At { at, value })
+    }
+
+    /// The characters of a text, with or without expressions.
+    pub(crate) fn plain(&mut self, what: &str, at: usize, scalar: &'t Scalar<'a>) -> Option<&'t str> {
         if scalar.nul {
             self.report.add(at, || {
                 Problem::new(format!("{what} holds a NUL character")).help("remove `\\0` from the text")
@@ -146,16 +207,17 @@ impl<'t, 'a> Reader<'t, 'a> {
                 None
             }
             Kind::Refused => None,
-            Kind::Bool(_) | Kind::Integer | Kind::Text => Some(At {
-                at,
-                value: &scalar.text,
-            }),
+            Kind::Bool(_) | Kind::Integer | Kind::Text => Some(&scalar.text),
         }
     }
 
     /// A text of one line with 1 to `max` characters, none of which steers a terminal.
     pub(crate) fn line(&mut self, what: &str, node: NodeId, max: usize) -> Option<At<&'t str>> {
         let text = self.text(what, node)?;
+        self.check_line(what, text, max)
+    }
+
+    pub(crate) fn check_line(&mut self, what: &str, text: At<&'t str>, max: usize) -> Option<At<&'t str>> {
         let length = text.value.chars().take(max + 1).count();
         if length == 0 || length > max {
             self.report.add(text.at, || {
@@ -205,7 +267,7 @@ impl<'t, 'a> Reader<'t, 'a> {
             if let Kind::Bool(flag) = scalar.kind {
                 return Some(flag);
             }
-            if self.expression(scalar) {
+            if self.expression(what, scalar) {
                 return None;
             }
         }
@@ -213,23 +275,40 @@ impl<'t, 'a> Reader<'t, 'a> {
         None
     }
 
-    /// A whole number from `min` to `max`.
-    pub(crate) fn count(&mut self, what: &str, node: NodeId, min: u64, max: u64) -> Option<u64> {
-        let at = self.at(node);
-        if let Value::Scalar(scalar) = self.value(node) {
-            if scalar.kind == Kind::Integer {
-                let number = scalar.text.parse().ok().filter(|n| (min..=max).contains(n));
-                if number.is_none() {
+    /// `true` or `false`, or an expression for one; false while it is not known.
+    pub(crate) fn flag_made(&mut self, what: &str, node: NodeId, place: Place) -> Option<bool> {
+        if !self.has_expression(node) {
+            return self.flag(what, node);
+        }
+        match self.filled(what, node, place)? {
+            Filled::Late { text, .. } => {
+                self.left_open = Some(text);
+                Some(false)
+            }
+            Filled::Made { at, text, kind } => match (kind, text) {
+                (Kind::Bool(flag), _) => Some(flag),
+                (_, "true") => Some(true),
+                (_, "false") => Some(false),
+                (_, other) => {
                     self.report.add(at, || {
                         Problem::new(format!(
-                            "{what} must be from {min} to {max}, not {}",
-                            shown(&scalar.text)
+                            "{what} must be `true` or `false`; the expression says `{}`",
+                            shown(other)
                         ))
                     });
+                    None
                 }
-                return number;
+            },
+        }
+    }
+
+    /// A whole number from `min` to `max`.
+    pub(crate) fn count(&mut self, what: &str, node: NodeId, min: u64, max: u64) -> Option<u64> {
+        if let Value::Scalar(scalar) = self.value(node) {
+            if scalar.kind == Kind::Integer {
+                return self.number(what, self.at(node), &scalar.text, min, max);
             }
-            if self.expression(scalar) {
+            if self.expression(what, scalar) {
                 return None;
             }
         }
@@ -237,10 +316,34 @@ impl<'t, 'a> Reader<'t, 'a> {
         None
     }
 
+    /// A whole number, or an expression for one; `min` while it is not known.
+    pub(crate) fn count_made(&mut self, what: &str, node: NodeId, min: u64, max: u64) -> Option<u64> {
+        if !self.has_expression(node) {
+            return self.count(what, node, min, max);
+        }
+        match self.filled(what, node, Place::Step)? {
+            Filled::Late { text, .. } => {
+                self.left_open = Some(text);
+                Some(min)
+            }
+            Filled::Made { at, text, .. } => self.number(what, at, text, min, max),
+        }
+    }
+
+    fn number(&mut self, what: &str, at: usize, text: &str, min: u64, max: u64) -> Option<u64> {
+        let number = text.parse().ok().filter(|n| (min..=max).contains(n));
+        if number.is_none() {
+            self.report.add(at, || {
+                Problem::new(format!("{what} must be from {min} to {max}, not {}", shown(text)))
+            });
+        }
+        number
+    }
+
     /// The characters of a value that is not read as a text, such as a size: quoted or not.
     pub(crate) fn raw(&mut self, what: &str, node: NodeId, expected: &'static str) -> Option<At<&'t str>> {
         if let Value::Scalar(scalar) = self.value(node) {
-            if self.expression(scalar) {
+            if self.expression(what, scalar) {
                 return None;
             }
             if matches!(scalar.kind, Kind::Text | Kind::Integer | Kind::Float) {
@@ -254,10 +357,34 @@ impl<'t, 'a> Reader<'t, 'a> {
         None
     }
 
+    /// The same, or an expression for it; `stand_in` while it is not known.
+    pub(crate) fn raw_made(
+        &mut self,
+        what: &str,
+        node: NodeId,
+        expected: &'static str,
+        stand_in: &'t str,
+    ) -> Option<At<&'t str>> {
+        if !self.has_expression(node) {
+            return self.raw(what, node, expected);
+        }
+        match self.filled(what, node, Place::Step)? {
+            Filled::Made { at, text, .. } => Some(At { at, value: text }),
+            Filled::Late { at, text, .. } => {
+                self.left_open = Some(text);
+                Some(At { at, value: stand_in })
+            }
+        }
+    }
+
+    pub(crate) fn has_expression(&self, node: NodeId) -> bool {
+        matches!(self.value(node), Value::Scalar(scalar) if scalar.expression.is_some())
+    }
+
     /// Reports the expression in `scalar`, if there is one.
-    pub(crate) fn expression(&mut self, scalar: &Scalar<'_>) -> bool {
+    pub(crate) fn expression(&mut self, what: &str, scalar: &Scalar<'_>) -> bool {
         if let Some(at) = scalar.expression {
-            self.report.add(at, || expression_refused(&scalar.text));
+            self.report.add(at, || expression_refused(what, &scalar.text));
         }
         scalar.expression.is_some()
     }
@@ -367,6 +494,12 @@ fn home_of(word: &str) -> Option<&'static str> {
         Some("`checkout`")
     } else if has(RETRY_KEYS, word) && !LATER.contains(&word) {
         Some("`retry`")
+    } else if has(CONCURRENCY_KEYS, word) {
+        Some("`concurrency`")
+    } else if has(MATRIX_KEYS, word) {
+        Some("`matrix`")
+    } else if has(MANUAL_KEYS, word) {
+        Some("`on.manual`")
     } else if has(ENTRY_KEYS, word) {
         Some("an entry of `run`, or of a stage or step")
     } else if LATER.contains(&word) {

@@ -27,24 +27,47 @@ impl Problem {
     }
 }
 
-/// The findings of one file so far.
-pub(crate) struct Report<'a> {
+/// A text that findings are about.
+struct Source<'a> {
+    /// Offsets of this text begin here.
+    base: usize,
+    /// `None`: the file itself; else one that it includes.
+    name: Option<String>,
     text: &'a str,
+    lines: Vec<usize>,
+}
+
+/// The findings of one file, and of those that it includes, so far.
+pub(crate) struct Report<'a> {
+    /// By their bases.
+    sources: Vec<Source<'a>>,
     /// The first [`FINDINGS_MAX`] by position; the same words at the same place count once.
     kept: BTreeMap<(usize, String), Option<String>>,
     /// Places of the findings that are not kept.
     rest: BTreeSet<usize>,
-    lines: Vec<usize>,
 }
 
 impl<'a> Report<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self {
-            text,
+        let mut report = Self {
+            sources: Vec::new(),
             kept: BTreeMap::new(),
             rest: BTreeSet::new(),
+        };
+        report.add_source(None, text);
+        report
+    }
+
+    /// Takes in another text; answers the offset where it begins.
+    pub(crate) fn add_source(&mut self, name: Option<String>, text: &'a str) -> usize {
+        let base = self.sources.last().map_or(0, |last| last.base + last.text.len() + 1);
+        self.sources.push(Source {
+            base,
+            name,
+            text,
             lines: line_starts(text),
-        }
+        });
+        base
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -68,18 +91,32 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Line and column of a byte offset, both from 1, the column in characters.
-    pub(crate) fn position(&self, at: usize) -> (usize, usize) {
-        let line = self.lines.partition_point(|start| *start <= at).max(1);
-        let start = self.lines[line - 1];
-        let before = self.text.get(start..at).unwrap_or_default();
-        (line, before.chars().count() + 1)
+    fn source(&self, at: usize) -> &Source<'a> {
+        let number = self.sources.partition_point(|source| source.base <= at).max(1);
+        &self.sources[number - 1]
     }
 
-    /// `line:column` of a byte offset.
+    /// Where the text begins that holds this offset.
+    pub(crate) fn start_of(&self, at: usize) -> usize {
+        self.source(at).base
+    }
+
+    /// The file, and line and column of a byte offset, both from 1, the column in characters.
+    pub(crate) fn position(&self, at: usize) -> (Option<&str>, usize, usize) {
+        let source = self.source(at);
+        let at = at - source.base;
+        let line = source.lines.partition_point(|start| *start <= at).max(1);
+        let start = source.lines[line - 1];
+        let before = source.text.get(start..at).unwrap_or_default();
+        (source.name.as_deref(), line, before.chars().count() + 1)
+    }
+
+    /// `line:column` of a byte offset, behind the file's name if it is an included one.
     pub(crate) fn place(&self, at: usize) -> String {
-        let (line, column) = self.position(at);
-        format!("{line}:{column}")
+        match self.position(at) {
+            (None, line, column) => format!("{line}:{column}"),
+            (Some(file), line, column) => format!("{file}:{line}:{column}"),
+        }
     }
 
     pub(crate) fn into_findings(self) -> Findings {
@@ -87,8 +124,9 @@ impl<'a> Report<'a> {
             .kept
             .iter()
             .map(|((at, message), help)| {
-                let (line, column) = self.position(*at);
+                let (file, line, column) = self.position(*at);
                 Finding {
+                    file: file.map(str::to_owned),
                     line,
                     column,
                     message: message.clone(),

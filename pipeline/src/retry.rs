@@ -18,7 +18,7 @@ const ENDS: [&str; 4] = ["infra", "oom", "timeout", "failure"];
 impl<'t> Reader<'t, '_> {
     pub(crate) fn retry(&mut self, node: NodeId) -> Option<Retry> {
         if let Value::Scalar(scalar) = self.value(node) {
-            if self.expression(scalar) {
+            if self.expression("`retry`", scalar) {
                 return None;
             }
             if matches!(scalar.kind, Kind::Integer | Kind::Bool(_)) {

@@ -36,7 +36,9 @@ pub(crate) fn shown(text: &str) -> String {
 pub(crate) fn explain(error: &ScanError, text: &str, end: usize) -> (usize, Problem) {
     let at = error.marker().byte_offset().unwrap_or_default().min(text.len());
     if let Some(expression) = expression_near(error.kind(), text, at) {
-        return (expression, expression_refused(&text[expression..]));
+        let problem = Problem::new("an expression stands inside of `[ ]` or `{ }` without quotes")
+            .help("put it into quotes: `\"${{ … }}\"`");
+        return (expression, problem);
     }
     (cause_of(error.kind(), text, end, at).unwrap_or(at), words(error.kind()))
 }
@@ -52,15 +54,15 @@ fn expression_near(kind: &ErrorKind, text: &str, at: usize) -> Option<usize> {
     text.get(start..)?.starts_with("${{").then_some(start)
 }
 
-/// Why an expression is refused; `text` holds it.
-pub(crate) fn expression_refused(text: &str) -> Problem {
+/// Why the expression in `text` is refused where none can stand; `what` names the place.
+pub(crate) fn expression_refused(what: &str, text: &str) -> Problem {
     let inner = text.split_once("${{").map_or("", |(_, rest)| rest).trim_start();
     if inner.starts_with("secrets.") || inner.starts_with("secrets[") {
         Problem::new("`${{ secrets.… }}` does not exist here")
             .help("secrets reach a step by its key `secrets`, which is not supported yet, never by a text")
     } else {
-        Problem::new("expressions `${{ … }}` are not supported yet")
-            .help("commands can use the variables of the environment, such as `$BUILDFLOW_BRANCH`")
+        Problem::new(format!("{what} takes no expression `${{{{ … }}}}`"))
+            .help("write it as it is; values of expressions can stand in `env`, `if`, `image` and others: see `buildflow schema`")
     }
 }
 

@@ -8,6 +8,7 @@
 use crate::limits::{ALIASES_MAX, DEPTH_MAX, EXPANDED_MAX, KEY_MAX, NODES_MAX};
 use crate::report::{Problem, Report};
 use crate::syntax;
+use crate::template::OPEN;
 use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, options};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub(crate) struct Scalar<'a> {
     pub(crate) kind: Kind,
     /// Byte offset of the first `${{`, if there is one.
     pub(crate) expression: Option<usize>,
+    /// Byte offset of the text, if it stands in the file just as it is.
+    pub(crate) verbatim: Option<usize>,
     /// It holds a NUL, by an escape.
     pub(crate) nul: bool,
 }
@@ -64,49 +67,46 @@ pub(crate) enum Kind {
     Refused,
 }
 
-/// A whole file.
+/// The values of a file and of those that it includes.
+#[derive(Default)]
 pub(crate) struct Tree<'a> {
     nodes: Vec<Node<'a>>,
-    root: NodeId,
 }
 
 impl<'a> Tree<'a> {
-    pub(crate) fn root(&self) -> NodeId {
-        self.root
-    }
-
     pub(crate) fn node(&self, id: NodeId) -> &Node<'a> {
         &self.nodes[id.0]
     }
-}
 
-/// Reads `text`. `None` when the report says why there is no tree that can be looked at.
-pub(crate) fn parse<'a>(text: &'a str, report: &mut Report<'_>) -> Option<Tree<'a>> {
-    let mut options = options! {
-        flow_nesting_limit: DEPTH_MAX,
-        block_nesting_limit: DEPTH_MAX,
-        disallow_directives: true,
-        emit_unresolved_aliases: true,
-    };
-    options.set_emit_comments(false);
-    let mut builder = Builder::new(text);
-    let mut parser = Parser::new_from_str_with_options(text, options);
-    let outcome = builder.read(&mut parser, report);
-    match outcome {
-        Ok(()) => {}
-        Err((at, problem)) => {
-            report.add(at, || problem);
-            return None;
-        }
+    /// Values and keys below and including a node, aliases replaced.
+    pub(crate) fn size(&self, id: NodeId) -> usize {
+        self.nodes[id.0].size
     }
-    let Some(root) = builder.root else {
-        report.add(0, empty_file);
-        return None;
-    };
-    Some(Tree {
-        nodes: builder.nodes,
-        root,
-    })
+
+    /// Reads `text`, whose offsets begin at `base`. `None` when the report says why there is nothing
+    /// that can be looked at.
+    pub(crate) fn parse(&mut self, text: &'a str, base: usize, report: &mut Report<'_>) -> Option<NodeId> {
+        let mut options = options! {
+            flow_nesting_limit: DEPTH_MAX,
+            block_nesting_limit: DEPTH_MAX,
+            disallow_directives: true,
+            emit_unresolved_aliases: true,
+        };
+        options.set_emit_comments(false);
+        let mut builder = Builder::new(text, base, std::mem::take(&mut self.nodes));
+        let mut parser = Parser::new_from_str_with_options(text, options);
+        let outcome = builder.read(&mut parser, report);
+        self.nodes = builder.nodes;
+        match outcome {
+            Ok(()) if builder.root.is_none() => report.add(base, empty_file),
+            Ok(()) => {}
+            Err((at, problem)) => {
+                report.add(at, || problem);
+                return None;
+            }
+        }
+        builder.root
+    }
 }
 
 /// What is said of a file without any value.
@@ -149,6 +149,8 @@ type Fatal = (usize, Problem);
 
 struct Builder<'a> {
     text: &'a str,
+    /// Offsets of this text begin here.
+    base: usize,
     nodes: Vec<Node<'a>>,
     open: Vec<Open<'a>>,
     anchors: BTreeMap<usize, NodeId>,
@@ -160,10 +162,11 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(text: &'a str) -> Self {
+    fn new(text: &'a str, base: usize, nodes: Vec<Node<'a>>) -> Self {
         Self {
             text,
-            nodes: Vec::new(),
+            base,
+            nodes,
             open: Vec::new(),
             anchors: BTreeMap::new(),
             aliases: 0,
@@ -175,12 +178,16 @@ impl<'a> Builder<'a> {
 
     fn read(&mut self, parser: &mut Parser<'a, StrInput<'a>>, report: &mut Report<'_>) -> Result<(), Fatal> {
         for next in parser {
-            let (event, span) = next.map_err(|error| syntax::explain(&error, self.text, self.end))?;
-            let at = span.start.byte_offset().unwrap_or_default();
+            let (event, span) = next.map_err(|error| {
+                let (at, problem) = syntax::explain(&error, self.text, self.end);
+                (self.base + at, problem)
+            })?;
+            let at = self.base + span.start.byte_offset().unwrap_or_default();
             self.end = self.end.max(span.end.byte_offset().unwrap_or_default());
             let mut refused = false;
             if let Some(tag) = event.tag().filter(|tag| !tag.is_yaml_core_schema_tag("str")) {
-                let at = span.tag_start().and_then(|mark| mark.byte_offset()).unwrap_or(at);
+                let tag_at = span.tag_start().and_then(|mark| mark.byte_offset());
+                let at = tag_at.map_or(at, |tag_at| self.base + tag_at);
                 report.add(at, || syntax::tag_refused(&tag.original()));
                 refused = true;
             }
@@ -363,10 +370,12 @@ impl<'a> Builder<'a> {
 
     fn scalar(&self, text: Cow<'a, str>, plain: bool, span: Span) -> Scalar<'a> {
         let source = span.slice(self.text).unwrap_or_default();
-        let start = span.start.byte_offset().unwrap_or_default();
+        let start = self.base + span.start.byte_offset().unwrap_or_default();
         let expression = text
-            .contains("${{")
-            .then(|| start + source.find("${{").unwrap_or_default());
+            .contains(OPEN)
+            .then(|| start + source.find(OPEN).unwrap_or_default());
+        // Looked for only where offsets inside of the text can be asked for.
+        let verbatim = (text.len() <= VERBATIM_MAX).then(|| source.find(&*text)).flatten();
         // The parser says `~` where nothing is written.
         let kind = match plain {
             true if source.is_empty() => Kind::Null,
@@ -378,9 +387,13 @@ impl<'a> Builder<'a> {
             text,
             kind,
             expression,
+            verbatim: verbatim.map(|found| start + found),
         }
     }
 }
+
+/// Longer texts hold no expression of which more than its beginning is told.
+const VERBATIM_MAX: usize = 16 * 1024;
 
 impl<'a> Open<'a> {
     fn map(node: NodeId) -> Self {
@@ -450,6 +463,7 @@ impl Scalar<'_> {
             text: Cow::Borrowed(""),
             kind: Kind::Refused,
             expression: None,
+            verbatim: None,
             nul: false,
         }
     }

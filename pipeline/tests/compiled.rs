@@ -52,6 +52,7 @@ fn a_step_that_says_nothing_else_has_the_defaults_of_the_contract() {
         labels: BTreeMap::new(),
         retry: Retry::default(),
         idempotent: true,
+        rules: model::StepRules::default(),
     };
     assert_eq!(def.steps, [expect]);
     assert_eq!((def.name, def.title), (None, None));
@@ -145,6 +146,7 @@ fn every_key_reaches_its_field() {
             backoff_ms: 60_000,
         },
         idempotent: false,
+        rules: model::StepRules::default(),
     };
     assert_eq!(def.steps, [expect]);
 }
@@ -353,13 +355,13 @@ backend: The service (5 steps in 3 stages)
 └─ ship
    └─ push  rust:1  cpu 1, memory 1Gi, timeout 30m
 ";
-    assert_eq!(pipeline::plan_tree(&def), expect);
+    assert_eq!(pipeline::plan_tree(&def, &[]), expect);
     let many: String = (0..20).map(|n| format!("{{name: s{n}}}, ")).collect();
     let names: String = (0..19).map(|n| format!("s{n}, ")).collect();
     let def = compiled(&format!(
         "defaults: {{image: i, run: r, timeout: 1m}}\nstages: [{{name: a, steps: [{many}]}}, {{name: b, steps: [{{name: z, needs: [{names}]}}]}}]"
     ));
-    let tree = pipeline::plan_tree(&def);
+    let tree = pipeline::plan_tree(&def, &[]);
     assert!(tree.starts_with("pipeline (21 steps in 2 stages)\n"), "{tree}");
     assert!(
         tree.ends_with("needs s0, s1, s2, s3, s4, s5, s6, s7 and 11 more\n"),
@@ -415,7 +417,7 @@ stages:
     let silent = compiled("stages: [{name: s, steps: [{name: a, image: x, run: y}]}]");
     assert_eq!(silent.steps[0].retry, Retry::default());
     assert!(silent.steps[0].idempotent);
-    let tree = pipeline::plan_tree(&def);
+    let tree = pipeline::plan_tree(&def, &[]);
     for shown in [
         "4 retries on infra",
         "5 retries on failure  never started twice",

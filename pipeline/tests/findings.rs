@@ -139,7 +139,9 @@ fn a_byte_order_mark_at_the_beginning_and_any_line_ends_are_fine() {
         let text = format!("\u{feff}{}", minimal("name: p\nfoo: 1")).replace('\n', end);
         check(
             &text,
-            &["2:1: `foo` is not a key of a pipeline file (known keys: name, title, env, templates, defaults, stages)"],
+            &[
+                "2:1: `foo` is not a key of a pipeline file (known keys: name, title, include, on, concurrency, env, templates, defaults, stages)",
+            ],
         );
     }
 }
@@ -232,7 +234,7 @@ fn keys_of_mappings() {
             "1:1: a key is a list or a mapping (keys are plain words; quote a text that begins with `[` or `{`)",
             "2:1: a key is a list or a mapping (keys are plain words; quote a text that begins with `[` or `{`)",
             "3:1: a key is empty (write a word before the `:`)",
-            "4:3: `g` is not a key of a pipeline file (known keys: name, title, env, templates, defaults, stages)",
+            "4:3: `g` is not a key of a pipeline file (known keys: name, title, include, on, concurrency, env, templates, defaults, stages)",
         ],
     );
     check(
@@ -284,15 +286,7 @@ fn anchors_and_merges() {
 fn keys_that_do_not_work_yet() {
     let later = "is not supported yet (remove it; `buildflow schema` prints the keys that work)";
     for key in [
-        "include",
-        "on",
-        "inputs",
-        "concurrency",
         "notify",
-        "matrix",
-        "if",
-        "changes",
-        "manual",
         "cache",
         "artifacts",
         "uses_artifacts",
@@ -302,7 +296,6 @@ fn keys_that_do_not_work_yet() {
         "reports",
         "environment",
         "deploy",
-        "priority",
         "network",
         "profile",
         "reuse",
@@ -328,7 +321,6 @@ fn keys_that_do_not_work_yet() {
         check_step(&format!("checkout: {{{key}: x}}"), &[&format!("6:16: `{key}` {later}")]);
     }
     check_step("resources: {gpu: 1}", &[&format!("6:17: `gpu` {later}")]);
-    check_step("run: [{name: b, run: c, if: d}]", &[&format!("6:29: `if` {later}")]);
     check_step(
         "checkout: [{repo: x}]",
         &["6:15: a list of checkouts is not supported yet (write `true`, `false` or `{depth: 1}`)"],
@@ -341,6 +333,22 @@ fn keys_that_do_not_work_yet() {
 
 /// A word, where it comes from, and what is said of it.
 const FOREIGN: &[(&str, &str, &str)] = &[
+    (
+        "resource_group",
+        "GitLab",
+        "write `concurrency: {group: …, queue: all}`",
+    ),
+    (
+        "interruptible",
+        "GitLab",
+        "write `concurrency: {group: …, cancel_in_progress: true}` for the file",
+    ),
+    (
+        "outputs",
+        "GitHub",
+        "write `key=value` lines into `$BUILDFLOW_OUTPUT`; others read `needs['step'].outputs.key`",
+    ),
+    ("run-name", "GitHub", "write `title`"),
     (
         "jobs",
         "GitHub",
@@ -359,7 +367,7 @@ const FOREIGN: &[(&str, &str, &str)] = &[
     (
         "strategy",
         "GitHub",
-        "that is `matrix` here, which is not supported yet",
+        "write `matrix: {version: [\"1\", \"2\"], fail_fast: false, max_parallel: 4}` in the step",
     ),
     (
         "permissions",
@@ -370,9 +378,9 @@ const FOREIGN: &[(&str, &str, &str)] = &[
     ("script", "GitLab", "write `run`"),
     ("before_script", "GitLab", "write `before`"),
     ("after_script", "GitLab", "write `after`"),
-    ("rules", "GitLab", "that is `if` here, which is not supported yet"),
-    ("only", "GitLab", "that is `on` here, which is not supported yet"),
-    ("except", "GitLab", "that is `on` here, which is not supported yet"),
+    ("rules", "GitLab", "write `if` and `changes` in the step"),
+    ("only", "GitLab", "write `on` for the file, or `if` in the step"),
+    ("except", "GitLab", "write `on` for the file, or `if` in the step"),
     ("stage", "GitLab", "put the step below the `steps` of its stage"),
     ("variables", "GitLab", "write `env`"),
     ("default", "GitLab", "write `defaults`"),
@@ -381,10 +389,14 @@ const FOREIGN: &[(&str, &str, &str)] = &[
     (
         "parallel",
         "GitLab",
-        "that is `matrix` here, which is not supported yet",
+        "write `matrix: {version: [\"1\", \"2\"], fail_fast: false, max_parallel: 4}` in the step",
     ),
-    ("workflow", "GitLab", "that is `on` here, which is not supported yet"),
-    ("trigger", "GitLab", "that is `on` here, which is not supported yet"),
+    ("workflow", "GitLab", "write `on` for the file"),
+    (
+        "trigger",
+        "GitLab",
+        "let the other pipeline say `on: {pipeline: {name: …, status: success}}`",
+    ),
     (
         "entrypoint",
         "GitLab",
@@ -392,7 +404,11 @@ const FOREIGN: &[(&str, &str, &str)] = &[
     ),
     ("commands", "Woodpecker", "write `run`"),
     ("depends_on", "Woodpecker", "write `needs`"),
-    ("when", "Woodpecker", "that is `if` here, which is not supported yet"),
+    (
+        "when",
+        "Woodpecker",
+        "write `on` for the file, or `if`, `changes` and `manual` in the step",
+    ),
     (
         "settings",
         "Woodpecker",
@@ -481,7 +497,7 @@ fn keys_that_nobody_knows() {
         "run: [{cmd: x}]",
         &[
             "6:11: an entry of `run` has no `run` (write `{name: …, run: …}`)",
-            "6:12: `cmd` is not a key of an entry of commands (known keys: name, run)",
+            "6:12: `cmd` is not a key of an entry of commands (known keys: name, run, if)",
         ],
     );
     let long = "z".repeat(100);
@@ -489,11 +505,11 @@ fn keys_that_nobody_knows() {
         &minimal(&format!("? {long}\n: 1\n\"a\\nb\": 2\n\"a\\u202eb\": 3")),
         &[
             &format!(
-                "1:3: `{}…` is not a key of a pipeline file (known keys: name, title, env, templates, defaults, stages)",
+                "1:3: `{}…` is not a key of a pipeline file (known keys: name, title, include, on, concurrency, env, templates, defaults, stages)",
                 &long[..60]
             ),
-            "3:1: `a\\nb` is not a key of a pipeline file (known keys: name, title, env, templates, defaults, stages)",
-            "4:1: `a\\u{202e}b` is not a key of a pipeline file (known keys: name, title, env, templates, defaults, stages)",
+            "3:1: `a\\nb` is not a key of a pipeline file (known keys: name, title, include, on, concurrency, env, templates, defaults, stages)",
+            "4:1: `a\\u{202e}b` is not a key of a pipeline file (known keys: name, title, include, on, concurrency, env, templates, defaults, stages)",
         ],
     );
 }
@@ -784,39 +800,58 @@ fn variables() {
 
 #[test]
 fn expressions() {
-    let later = "expressions `${{ … }}` are not supported yet (commands can use the variables of the environment, such as `$BUILDFLOW_BRANCH`)";
+    let command = "an expression is never written into a command (hand its value over by the environment: `env: {TAG: \"${{ git.tag }}\"}`, and `\"$TAG\"` in the command)";
     let secret = "`${{ secrets.… }}` does not exist here (secrets reach a step by its key `secrets`, which is not supported yet, never by a text)";
+    let secret_name = "`secrets` is no name that an expression knows (secrets reach a step by its key `secrets`, which is not supported yet, never by a text)";
+    let none = |what: &str| {
+        format!(
+            "{what} takes no expression `${{{{ … }}}}` (write it as it is; values of expressions can stand in `env`, `if`, `image` and others: see `buildflow schema`)"
+        )
+    };
+    let unknown = "`x` is no name that an expression knows (texts are quoted: `'main'`; names are `event`, `git`, `env`, `inputs`, `matrix`, `needs`, `run`, `team`, `pipeline`)";
+    let quotes = "an expression stands inside of `[ ]` or `{ }` without quotes (put it into quotes: `\"${{ … }}\"`)";
     for (key, line, column, expect) in [
-        ("run: echo ${{ git.ref }}", 6, 15, later),
-        ("run: |\n  a\n  echo \"${{ env.X }}\"", 8, 13, later),
-        ("run: [a, {name: '${{ x }}', run: b}]", 6, 22, later),
+        ("run: echo ${{ git.ref }}", 6, 15, command),
+        ("run: |\n  a\n  echo \"${{ env.X }}\"", 8, 13, command),
+        (
+            "run: [a, {name: '${{ x }}', run: b}]",
+            6,
+            22,
+            &*none("the `name` of an entry"),
+        ),
         ("run: \"${{ secrets.TOKEN }}\"", 6, 11, secret),
-        ("env: {A: 'x${{secrets.TOKEN}}'}", 6, 16, secret),
-        ("env: {A: \"${{ secrets['x'] }}\"}", 6, 15, secret),
-        ("image: rust:${{ matrix.rust }}", 6, 17, later),
-        ("title: ${{ x }}", 6, 12, later),
-        ("user: ${{ x }}", 6, 11, later),
-        ("shell: ${{ x }}", 6, 12, later),
-        ("working_directory: ${{ x }}", 6, 24, later),
-        ("timeout: ${{ x }}", 6, 14, later),
-        ("allow_failure: ${{ x }}", 6, 20, later),
-        ("checkout: ${{ x }}", 6, 15, later),
-        ("checkout: {depth: '${{ x }}'}", 6, 24, later),
-        ("retry: ${{ x }}", 6, 12, later),
-        ("retry: {max: '${{ x }}'}", 6, 19, later),
-        ("retry: {on: ['${{ x }}']}", 6, 19, later),
-        ("retry: {backoff: '${{ x }}'}", 6, 23, later),
-        ("idempotent: ${{ x }}", 6, 17, later),
-        ("needs: ['${{ x }}']", 6, 14, later),
-        ("extends: ${{ x }}", 6, 14, later),
-        ("resources: {cpu: '${{ x }}'}", 6, 23, later),
-        ("resources: {memory: '${{ x }}'}", 6, 26, later),
-        ("resources: {pids: '${{ x }}'}", 6, 24, later),
-        ("labels: {a: '${{ x }}'}", 6, 18, later),
+        ("env: {A: 'x${{secrets.TOKEN}}'}", 6, 19, secret_name),
+        ("env: {A: \"${{ secrets['x'] }}\"}", 6, 19, secret_name),
+        (
+            "image: rust:${{ matrix.rust }}",
+            6,
+            28,
+            "the step has no `matrix` (write `matrix: {rust: […]}`)",
+        ),
+        ("title: ${{ x }}", 6, 16, unknown),
+        ("user: ${{ x }}", 6, 15, unknown),
+        ("shell: ${{ x }}", 6, 12, &none("`shell`")),
+        ("working_directory: ${{ x }}", 6, 28, unknown),
+        ("timeout: ${{ x }}", 6, 18, unknown),
+        ("allow_failure: ${{ x }}", 6, 24, unknown),
+        ("checkout: ${{ x }}", 6, 19, unknown),
+        ("checkout: {depth: '${{ x }}'}", 6, 28, unknown),
+        ("retry: ${{ x }}", 6, 12, &none("`retry`")),
+        ("retry: {max: '${{ x }}'}", 6, 19, &none("`retry.max`")),
+        ("retry: {on: ['${{ x }}']}", 6, 19, &none("`retry.on`")),
+        ("retry: {backoff: '${{ x }}'}", 6, 23, &none("`retry.backoff`")),
+        ("idempotent: ${{ x }}", 6, 17, &none("`idempotent`")),
+        ("needs: ['${{ x }}']", 6, 14, &none("`needs`")),
+        ("extends: ${{ x }}", 6, 14, &none("`extends`")),
+        ("resources: {cpu: '${{ x }}'}", 6, 27, unknown),
+        ("resources: {memory: '${{ x }}'}", 6, 30, unknown),
+        ("resources: {pids: '${{ x }}'}", 6, 28, unknown),
+        ("labels: {a: '${{ x }}'}", 6, 22, unknown),
+        ("matrix: {a: ['${{ x }}']}", 6, 19, &none("a value of `matrix.a`")),
         // YAML itself ends an unquoted text at a brace inside of brackets.
-        ("labels: {a: ${{ x }}}", 6, 17, later),
-        ("env: {A: ${{ secrets.X }}}", 6, 14, secret),
-        ("run: [a, ${{ x }}]", 6, 14, later),
+        ("labels: {a: ${{ x }}}", 6, 17, quotes),
+        ("env: {A: ${{ secrets.X }}}", 6, 14, quotes),
+        ("run: [a, ${{ x }}]", 6, 14, quotes),
     ] {
         check_step(key, &[&format!("{line}:{column}: {expect}")]);
     }
@@ -1050,7 +1085,6 @@ fn what_is_taken_over_twice_is_reported_once() {
 
 /// One line for each part of the file format that is still to come, with what works beside it.
 const WHOLE_FORMAT: &str = r#"name: backend
-include: [ci/shared.yml, { repo: team/templates, ref: 4f1c, file: rust.yml }]
 on:
   push: { branches: [main, "release/*"], paths: ["src/**"] }
 env: { CARGO_TERM_COLOR: always }
@@ -1084,16 +1118,10 @@ fn the_whole_format_is_refused_part_by_part() {
     check(
         WHOLE_FORMAT,
         &[
-            &format!("2:1: `include` {later}"),
-            &format!("3:1: `on` {later}"),
-            &format!("7:1: `concurrency` {later}"),
-            &format!("8:1: `notify` {later}"),
-            &format!("13:31: `submodules` {later}"),
-            &format!("17:44: `if` {later}"),
-            &format!("18:9: `cache` {later}"),
-            &format!("24:9: `matrix` {later}"),
-            "25:40: expressions `${{ … }}` are not supported yet (commands can use the variables of the environment, such as `$BUILDFLOW_BRANCH`)",
-            &format!("27:9: `secrets` {later}"),
+            &format!("7:1: `notify` {later}"),
+            &format!("12:31: `submodules` {later}"),
+            &format!("17:9: `cache` {later}"),
+            &format!("26:9: `secrets` {later}"),
         ],
     );
 }

@@ -120,7 +120,7 @@ fn full_of_errors() -> Vec<Case> {
             everybody,
             "4:389: steps need each other in a circle",
         ),
-        ("expressions", expressions, "4:32: expressions"),
+        ("expressions", expressions, "4:32: an expression is never"),
         (
             "templates in a circle",
             format!("templates:\n{templates}"),

@@ -356,3 +356,228 @@ fn retries() {
     let every = one_step(&format!("retry: {{on: [infra, oom, timeout, failure, {codes}]}}"));
     assert_eq!(fits(&every).steps[0].retry.on.len(), 259, "every end that there is");
 }
+
+/// The first finding must hold `expect`.
+#[track_caller]
+fn refused_with(text: &str, expect: &str) {
+    let findings = pipeline::compile(text).expect_err("above a limit");
+    let first = &findings.list[0].message;
+    assert!(first.contains(expect), "{first}\nhas no\n{expect}");
+}
+
+/// A file with one step that has this matrix.
+fn celled(matrix: &str) -> String {
+    one_step(&format!("matrix: {{{matrix}}}"))
+}
+
+#[test]
+fn cells_of_a_matrix() {
+    let axis = |name: &str, count: usize| format!("{name}: [{}]", listed(count, |n| format!("'{n}'")));
+    assert_eq!(fits(&celled(&axis("a", CELLS_MAX))).steps.len(), CELLS_MAX);
+    assert_eq!(
+        fits(&celled(&format!("{}, {}", axis("a", 16), axis("b", 16))))
+            .steps
+            .len(),
+        CELLS_MAX
+    );
+    refused_with(
+        &celled(&axis("a", CELLS_MAX + 1)),
+        "`matrix.a` holds 257 values; it must be 1 to 256",
+    );
+    refused_with(
+        &celled(&format!("{}, {}", axis("a", 16), axis("b", 17))),
+        "`matrix` makes 272 cells; it must be 1 to 256",
+    );
+    let included = |count: usize| format!("include: [{}]", listed(count, |n| format!("{{v: '{n}'}}")));
+    assert_eq!(fits(&celled(&included(CELLS_MAX))).steps.len(), CELLS_MAX);
+    refused_with(&celled(&included(CELLS_MAX + 1)), "`matrix.include` holds 257 entries");
+}
+
+#[test]
+fn combinations_before_exclusion() {
+    let axis = |name: &str, count: usize| format!("{name}: [{}]", listed(count, |n| format!("'{n}'")));
+    let without = |count: usize| {
+        let excluded = listed(count - 4, |n| format!("{{b: '{}'}}", n + 4));
+        format!("{}, {}, exclude: [{excluded}]", axis("a", 64), axis("b", count))
+    };
+    assert_eq!(fits(&celled(&without(COMBINATIONS_MAX / 64))).steps.len(), 256);
+    refused_with(
+        &celled(&without(COMBINATIONS_MAX / 64 + 1)),
+        "`matrix` has more than 4096 combinations",
+    );
+}
+
+#[test]
+fn names_and_values_of_a_matrix() {
+    let axes = |count: usize| listed(count, |n| format!("a{n}: [x]"));
+    fits(&celled(&axes(AXES_MAX)));
+    let long = |bytes: usize| format!("a: ['{}']", "x".repeat(bytes));
+    fits(&celled(&long(MATRIX_VALUE_MAX)));
+    refused_with(
+        &celled(&long(MATRIX_VALUE_MAX + 1)),
+        "a value of `matrix.a` has more than 1024 bytes",
+    );
+    let wide = |count: usize| format!("include: [{{{}}}]", listed(count, |n| format!("a{n}: x")));
+    fits(&celled(&wide(AXES_MAX)));
+    refused_with(
+        &celled(&wide(AXES_MAX + 1)),
+        "an entry of `matrix.include` holds 21 values",
+    );
+}
+
+#[test]
+fn steps_with_the_cells_of_their_matrices() {
+    let text = |cells: usize| {
+        let full = listed(3, |n| {
+            let values = listed(CELLS_MAX, |v| v.to_string());
+            format!("{{name: m{n}, {STEP}, matrix: {{v: [{values}]}}}}")
+        });
+        let rest = listed(cells - 3 * CELLS_MAX, |n| format!("{{name: s{n}, {STEP}}}"));
+        format!("stages: [{{name: s, steps: [{full}, {rest}]}}]")
+    };
+    assert_eq!(fits(&text(1_000)).steps.len(), 1_000);
+    let findings = pipeline::compile(&text(1_001)).expect_err("too many");
+    assert!(
+        findings.list[0]
+            .message
+            .contains("the file has 1001 steps; the most is 1000"),
+        "{findings}"
+    );
+}
+
+#[test]
+fn groups_and_globs() {
+    let group = |chars: usize| format!("concurrency: {}", "x".repeat(chars));
+    fits(&one_step(&group(GROUP_MAX)));
+    refused_with(
+        &one_step(&group(GROUP_MAX + 1)),
+        "`concurrency` must have 1 to 512 characters",
+    );
+    let globs = |count: usize| format!("changes: [{}]", listed(count, |n| format!("a{n}")));
+    fits(&one_step(&globs(100)));
+    refused_with(&one_step(&globs(101)), "`changes` holds 101 globs; it must be 1 to 100");
+    let glob = |bytes: usize| format!("changes: ['{}']", "x".repeat(bytes));
+    fits(&one_step(&glob(256)));
+    refused_with(&one_step(&glob(257)), "a glob has 257 bytes; the most is 256");
+}
+
+#[test]
+fn inputs_of_a_person() {
+    let inputs = |count: usize| {
+        let all = listed(count, |n| format!("i{n}: {{type: string}}"));
+        format!("on: {{manual: {{inputs: {{{all}}}}}}}\n") + &one_step("")
+    };
+    fits(&inputs(INPUTS_MAX));
+    refused_with(
+        &inputs(INPUTS_MAX + 1),
+        "`on.manual.inputs` holds 51 inputs; the most is 50",
+    );
+    let crons = |count: usize| {
+        let all = listed(count, |_| "{cron: '0 3 * * *'}".to_owned());
+        format!("on: {{schedule: [{all}]}}\n") + &one_step("")
+    };
+    fits(&crons(SCHEDULES_MAX));
+    refused_with(&crons(SCHEDULES_MAX + 1), "`on.schedule` holds 51 entries");
+}
+
+#[test]
+fn bytes_of_an_input() {
+    let text = "on: {manual: {inputs: {i: {type: string}}}}\n".to_owned() + &one_step("");
+    let ask = |bytes: usize| {
+        let occasion = pipeline::Occasion {
+            event: "manual".to_owned(),
+            inputs: [("i".to_owned(), serde_json::json!("x".repeat(bytes)))].into(),
+            ..pipeline::Occasion::default()
+        };
+        answered(&text, &pipeline::Files::new(), Some(&occasion))
+    };
+    assert!(matches!(ask(INPUT_VALUE_MAX), Ok(pipeline::Answer::Run(_))));
+    let wrong = ask(INPUT_VALUE_MAX + 1).expect_err("too long").to_string();
+    assert_eq!(wrong, "the input `i` has 16385 bytes; the most is 16384");
+}
+
+fn answered(
+    text: &str,
+    files: &pipeline::Files,
+    occasion: Option<&pipeline::Occasion>,
+) -> Result<pipeline::Answer, pipeline::Refused> {
+    pipeline::answer(&pipeline::Request {
+        bytes: text.as_bytes(),
+        limits: pipeline::Limits::default(),
+        files,
+        occasion,
+        explain: pipeline::Explain::No,
+    })
+}
+
+#[test]
+fn included_files() {
+    let own = |path: String| pipeline::FileRef { repository: None, path };
+    let ask = |text: &str, files: &pipeline::Files| answered(text, files, None);
+    let wide = |count: usize| {
+        let files = (0..count)
+            .map(|n| (own(format!("f{n}")), Ok(b"env: {A: b}".to_vec())))
+            .collect();
+        let text = format!("include: [{}]\n{}", listed(count, |n| format!("f{n}")), one_step(""));
+        ask(&text, &files)
+    };
+    assert!(matches!(wide(INCLUDES_MAX), Ok(pipeline::Answer::Run(_))));
+    let found = wide(INCLUDES_MAX + 1).expect_err("too many").to_string();
+    assert!(found.contains("more than 20 files are included"), "{found}");
+    let deep = |count: usize| {
+        let next = |n: usize| {
+            if n + 1 < count {
+                format!("include: [f{}]\n", n + 1)
+            } else {
+                String::new()
+            }
+        };
+        let files = (0..count)
+            .map(|n| {
+                (
+                    own(format!("f{n}")),
+                    Ok(format!("{}env: {{A: b}}", next(n)).into_bytes()),
+                )
+            })
+            .collect();
+        ask(&format!("include: [f0]\n{}", one_step("")), &files)
+    };
+    assert!(matches!(deep(INCLUDE_DEPTH_MAX), Ok(pipeline::Answer::Run(_))));
+    let found = deep(INCLUDE_DEPTH_MAX + 1).expect_err("too deep").to_string();
+    assert!(found.contains("more than 5 behind each other"), "{found}");
+}
+
+#[test]
+fn expressions() {
+    let condition = |text: &str| one_step(&format!("if: \"{text}\""));
+    fits(&condition(&format!("true || '{}' == ''", "x".repeat(4_096 - 16))));
+    refused_with(
+        &condition(&format!("true || '{}' == ''", "x".repeat(4_096 - 15))),
+        "the expression has 4097 bytes; the most is 4096",
+    );
+    let nested = |depth: usize| format!("{}true{}", "(".repeat(depth), ")".repeat(depth));
+    fits(&condition(&nested(40)));
+    let found = pipeline::compile(&condition(&nested(60)))
+        .expect_err("too deep")
+        .to_string();
+    assert!(found.contains("nested more than 48"), "{found}");
+    let chain = ".map(x, x + x + x + x)".repeat(20);
+    let found = pipeline::compile(&condition(&format!("['aaaa']{chain}.size() > 0")));
+    let found = found.expect_err("too large").to_string();
+    assert!(found.contains("has no value") && found.contains("more than"), "{found}");
+}
+
+#[test]
+fn all_expressions_of_a_file_together() {
+    // Each takes its own limit almost whole; together they would take minutes.
+    let ones = |count: usize| format!("[{}]", "1,".repeat(count));
+    let slow = format!("{}.all(a, {}.all(b, a + b > 0))", ones(30), ones(100));
+    let steps = listed(900, |n| format!("{{name: s{n}, {STEP}, if: '{slow}'}}"));
+    let findings = pipeline::compile(&format!("stages: [{{name: s, steps: [{steps}]}}]"));
+    let found = findings.expect_err("too much work").to_string();
+    assert!(
+        found.contains("too many steps together"),
+        "{}",
+        &found[..found.len().min(300)]
+    );
+}

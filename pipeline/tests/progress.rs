@@ -34,6 +34,7 @@ fn step(ordinal: usize, needs: &[usize], allow_failure: bool) -> StepDef {
         labels: BTreeMap::new(),
         retry: model::Retry::default(),
         idempotent: true,
+        rules: model::StepRules::default(),
     }
 }
 
@@ -45,6 +46,7 @@ fn run_of(steps: Vec<StepDef>) -> RunDef {
             name: "s".parse().expect("legal"),
         }],
         steps,
+        rules: model::RunRules::default(),
     }
 }
 
@@ -64,6 +66,7 @@ fn header(error: Option<RunError>) -> RunHeader {
             event: Event::Push,
         },
         variables: BTreeMap::new(),
+        inputs: std::collections::BTreeMap::new(),
         created_ms: 0,
         def_chunks: 1,
         steps: 0,
@@ -128,7 +131,10 @@ fn check(needs: &[&str], letters: &str, statuses: &str, skips: &[&str], run: Run
     });
     let def = run_of(steps.collect());
     let records = records(letters);
-    let found: String = step_statuses(&def, &records).into_iter().map(letter).collect();
+    let found: String = step_statuses(&header(None), &def, &records)
+        .into_iter()
+        .map(letter)
+        .collect();
     assert_eq!(found, statuses, "statuses of {needs:?} with {letters}");
     let ready: Vec<usize> = statuses
         .chars()
@@ -136,8 +142,12 @@ fn check(needs: &[&str], letters: &str, statuses: &str, skips: &[&str], run: Run
         .filter(|(_, c)| *c == 'q')
         .map(|(n, _)| n)
         .collect();
-    assert_eq!(ready_steps(&def, &records), ready, "ready of {needs:?} with {letters}");
-    let skipped: Vec<String> = to_skip(&def, &records)
+    assert_eq!(
+        ready_steps(&header(None), &def, &records),
+        ready,
+        "ready of {needs:?} with {letters}"
+    );
+    let skipped: Vec<String> = to_skip(&header(None), &def, &records)
         .iter()
         .map(|s| format!("{}: {}", s.step, s.reason))
         .collect();
@@ -324,7 +334,7 @@ fn a_thousand_steps_in_one_line_and_in_one_fan() {
             .map(|n| step(n, &Vec::from_iter(n.checked_sub(1)), false))
             .collect(),
     );
-    let progress = Progress::of(&line, &records("f"));
+    let progress = Progress::of(&header(None), &line, &records("f"));
     assert_eq!(progress.skips().len(), 999);
     assert_eq!(
         progress.skips()[998].reason,
@@ -336,14 +346,14 @@ fn a_thousand_steps_in_one_line_and_in_one_fan() {
             .map(|n| step(n, &Vec::from_iter((n < 999).then_some(n + 1)), false))
             .collect(),
     );
-    assert_eq!(Progress::of(&back, &Records::new()).ready(), [999]);
+    assert_eq!(Progress::of(&header(None), &back, &Records::new()).ready(), [999]);
     let all: Vec<usize> = (0..500).collect();
     let fan = run_of(
         (0..1_000)
             .map(|n| step(n, if n < 500 { &[] } else { &all }, false))
             .collect(),
     );
-    let progress = Progress::of(&fan, &records(&"s".repeat(500)));
+    let progress = Progress::of(&header(None), &fan, &records(&"s".repeat(500)));
     assert_eq!(progress.ready(), (500..1_000).collect::<Vec<_>>());
 }
 
@@ -405,7 +415,7 @@ proptest! {
         let mut endings = endings.iter().cycle();
         let mut picks = picks.iter().cycle();
         for _ in 0..2 * def.steps.len() + 1 {
-            let progress = Progress::of(&def, &records);
+            let progress = Progress::of(&header(None), &def, &records);
             prop_assert_eq!(progress.statuses().len(), def.steps.len());
             for &ready in progress.ready() {
                 for need in &def.steps[ready].needs {
@@ -450,8 +460,8 @@ proptest! {
     #[test]
     fn any_records_are_answered(def in any_run(), letters in "[-pqarsfctk]{0,30}") {
         let mut records = records(&letters);
-        let progress = Progress::of(&def, &records);
-        prop_assert_eq!(&progress, &Progress::of(&def, &records));
+        let progress = Progress::of(&header(None), &def, &records);
+        prop_assert_eq!(&progress, &Progress::of(&header(None), &def, &records));
         for (n, status) in progress.statuses().iter().enumerate() {
             if let Some(record) = records.get(&n).filter(|r| !matches!(r.status, StepStatus::Pending | StepStatus::Queued)) {
                 prop_assert_eq!(record.status, *status);
@@ -460,7 +470,7 @@ proptest! {
         for skip in progress.skips() {
             records.insert(skip.step, record(StepStatus::Skipped));
         }
-        let after = Progress::of(&def, &records);
+        let after = Progress::of(&header(None), &def, &records);
         prop_assert_eq!(after.skips(), &[]);
         prop_assert_eq!(after.ready(), progress.ready());
     }

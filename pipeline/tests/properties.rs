@@ -81,7 +81,7 @@ fn answer(bytes: &[u8]) -> Result<Option<RunDef>, TestCaseError> {
     match result {
         Ok(def) => {
             is_sound(&def)?;
-            let tree = pipeline::plan_tree(&def);
+            let tree = pipeline::plan_tree(&def, &[]);
             prop_assert_eq!(tree.lines().count(), 1 + def.stages.len() + def.steps.len());
             let again = RunDef::from_chunks(&def.to_chunks()).expect("it decodes");
             prop_assert_eq!(&again, &def);

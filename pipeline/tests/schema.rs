@@ -27,10 +27,6 @@ fn check_word(
     path: &str,
 ) -> Option<String> {
     let failed = |is: bool| (!is).then(|| path.to_owned());
-    let at_most =
-        |count: Option<usize>| failed(count.is_none_or(|count| count as u64 <= rule.as_u64().expect("a number")));
-    let at_least =
-        |count: Option<usize>| failed(count.is_none_or(|count| count as u64 >= rule.as_u64().expect("a number")));
     match word {
         "$schema" | "$defs" | "title" | "description" => None,
         "$ref" => {
@@ -57,15 +53,11 @@ fn check_word(
                 .any(|one| violation(root, one, value, path).is_none());
             failed(some)
         }
+        "pattern" if rule == "\\$\\{\\{" => failed(value.as_str().is_none_or(|text| text.contains("${{"))),
         // Checked by an engine of regular expressions in an editor; here by the shapes below.
         "pattern" | "propertyNames" => None,
-        "minLength" => at_least(value.as_str().map(|s| s.chars().count())),
-        "maxLength" => at_most(value.as_str().map(|s| s.chars().count())),
-        "minimum" => failed(value.as_f64().is_none_or(|n| n >= rule.as_f64().expect("a number"))),
-        "maximum" => failed(value.as_f64().is_none_or(|n| n <= rule.as_f64().expect("a number"))),
-        "minItems" => at_least(value.as_array().map(Vec::len)),
-        "maxItems" => at_most(value.as_array().map(Vec::len)),
-        "maxProperties" => at_most(value.as_object().map(Map::len)),
+        "minLength" | "maxLength" | "minimum" | "maximum" | "minItems" | "maxItems" | "minProperties"
+        | "maxProperties" => failed(is_bounded(word, rule.as_f64().expect("a number"), value)),
         "uniqueItems" => {
             let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
             let distinct: BTreeSet<String> = items.iter().map(Value::to_string).collect();
@@ -99,6 +91,24 @@ fn check_word(
     }
 }
 
+/// Whether a value keeps to a bound; one of another kind does.
+#[expect(clippy::cast_precision_loss, reason = "counts of a few characters and elements")]
+fn is_bounded(word: &str, bound: f64, value: &Value) -> bool {
+    let measured = match &word[3..] {
+        "imum" => value.as_f64(),
+        "Length" => value.as_str().map(|text| text.chars().count() as f64),
+        "Items" => value.as_array().map(|items| items.len() as f64),
+        _ => value.as_object().map(|object| object.len() as f64),
+    };
+    measured.is_none_or(|measured| {
+        if word.starts_with("min") {
+            measured >= bound
+        } else {
+            measured <= bound
+        }
+    })
+}
+
 /// All schemas that hold for one key of a mapping.
 fn schemas_of<'s>(schema: &'s Map<String, Value>, key: &str, otherwise: &'s Value) -> Vec<&'s Value> {
     let mut rules: Vec<&Value> = schema.get("properties").and_then(|p| p.get(key)).into_iter().collect();
@@ -108,6 +118,7 @@ fn schemas_of<'s>(schema: &'s Map<String, Value>, key: &str, otherwise: &'s Valu
         let matches = match pattern.as_str() {
             "^x-" => ignored,
             "^(?!x-)[a-z0-9][a-z0-9._-]{0,62}$" => !ignored && model::id::check_name(key).is_ok(),
+            "^(?!x-)[A-Za-z_][A-Za-z0-9_-]{0,62}$" => !ignored,
             other => panic!("the pattern `{other}` is not known"),
         };
         if matches {
@@ -126,6 +137,7 @@ fn is_kind(kind: &str, value: &Value) -> bool {
         "integer" => value.is_i64() || value.is_u64(),
         "number" => value.is_number(),
         "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
         "array" => value.is_array(),
         "object" => value.is_object(),
         other => panic!("the type `{other}` is not known"),
@@ -179,6 +191,15 @@ fn right_values() -> Vec<(&'static str, &'static str)> {
         ("labels", "{arch: amd64}"),
         ("retry", "{max: 3, on: [infra, 'exit:75'], backoff: 10s}"),
         ("idempotent", "false"),
+        (
+            "matrix",
+            "{v: ['1', '2'], exclude: [{v: '2'}], fail_fast: true, max_parallel: 1}",
+        ),
+        ("if", "git.branch == 'main'"),
+        ("changes", "[src/, '!src/x']"),
+        ("manual", "true"),
+        ("concurrency", "{group: g, queue: all, cancel_in_progress: true}"),
+        ("priority", "low"),
     ]
 }
 
@@ -204,29 +225,29 @@ fn every_key_of_the_schema_is_accepted_by_the_compiler_and_no_other() {
     let mut template = known.clone();
     template.remove("name");
     assert_eq!(keys_at("/$defs/template/properties"), template);
-    for key in [
-        "matrix",
-        "if",
-        "cache",
-        "privileged",
-        "script",
-        "uses",
-        "foo",
-        "Name",
-        "stages",
-    ] {
+    for key in ["cache", "privileged", "script", "uses", "foo", "Name", "stages"] {
         check(&step_with(key, "x"), false);
         check(&step_with("x-any", "{a: [1.90]}"), true);
     }
     let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(
         keys_at("/properties"),
-        names(&["name", "title", "env", "templates", "defaults", "stages"])
+        names(&[
+            "name",
+            "title",
+            "include",
+            "on",
+            "concurrency",
+            "env",
+            "templates",
+            "defaults",
+            "stages"
+        ])
     );
     assert_eq!(keys_at("/$defs/stage/properties"), names(&["name", "steps"]));
-    assert_eq!(keys_at("/$defs/entry/properties"), names(&["name", "run"]));
+    assert_eq!(keys_at("/$defs/entry/properties"), names(&["name", "run", "if"]));
     assert_eq!(
-        keys_at("/$defs/step/properties/checkout/anyOf/1/properties"),
+        keys_at("/$defs/step/properties/checkout/anyOf/0/anyOf/1/properties"),
         names(&["depth"])
     );
     assert_eq!(
@@ -264,31 +285,8 @@ fn every_key_has_a_description() {
 }
 
 #[test]
-fn schema_and_compiler_agree_on_files() {
-    let ok = "stages: [{name: s, steps: [{name: a, image: i, run: r}]}]";
-    let rest = format!("\n{ok}\n");
+fn schema_and_compiler_agree_on_steps() {
     let cases = [
-        (ok.to_owned(), true),
-        (
-            format!("name: n\ntitle: t\nenv: {{A: b}}\ndefaults: {{timeout: 1m}}\nx-y: 1.90{rest}"),
-            true,
-        ),
-        (format!("x-a: &a {{A: b}}\nenv: {{<<: *a, C: d}}{rest}"), true),
-        (
-            format!("templates: {{t: {{extends: u}}, u: {{image: i}}, x-v: 1}}{rest}"),
-            true,
-        ),
-        ("name: n".to_owned(), false),
-        ("stages: []".to_owned(), false),
-        ("stages: [{name: s, steps: []}]".to_owned(), false),
-        ("stages: [{steps: [{name: a, image: i, run: r}]}]".to_owned(), false),
-        ("stages: [{name: s, steps: [{image: i, run: r}]}]".to_owned(), false),
-        (format!("jobs: {{}}{rest}"), false),
-        (format!("env: [a]{rest}"), false),
-        (format!("env: {{A: 1.5}}{rest}"), false),
-        (format!("env: {{A: ~}}{rest}"), false),
-        (format!("defaults: {{name: x}}{rest}"), false),
-        (format!("title: ''{rest}"), false),
         (step_with("needs", "other"), true),
         (step_with("needs", "[]"), true),
         (step_with("needs", "[other, other]"), false),
@@ -321,6 +319,62 @@ fn schema_and_compiler_agree_on_files() {
         (step_with("retry", "{on: [oom, oom]}"), false),
         (step_with("retry", "{times: 1}"), false),
         (step_with("idempotent", "maybe"), false),
+        (step_with("allow_failure", "\"${{ event == 'push' }}\""), true),
+        (step_with("timeout", "\"${{ git.sha }}\""), true),
+        (step_with("if", "[a]"), false),
+        (step_with("if", "true"), true),
+        (step_with("changes", "[]"), false),
+        (step_with("matrix", "{}"), false),
+        (step_with("matrix", "{a: x}"), false),
+        (step_with("matrix", "{include: [{a: x}]}"), true),
+        (step_with("concurrency", "g"), true),
+        (step_with("concurrency", "{queue: all}"), false),
+        (step_with("priority", "critical"), false),
+    ];
+    for (text, accepted) in cases {
+        check(&text, accepted);
+    }
+}
+
+#[test]
+fn schema_and_compiler_agree_on_files() {
+    let ok = "stages: [{name: s, steps: [{name: a, image: i, run: r}]}]";
+    let rest = format!("\n{ok}\n");
+    let cases = [
+        (ok.to_owned(), true),
+        (
+            format!("name: n\ntitle: t\nenv: {{A: b}}\ndefaults: {{timeout: 1m}}\nx-y: 1.90{rest}"),
+            true,
+        ),
+        (format!("x-a: &a {{A: b}}\nenv: {{<<: *a, C: d}}{rest}"), true),
+        (
+            format!("templates: {{t: {{extends: u}}, u: {{image: i}}, x-v: 1}}{rest}"),
+            true,
+        ),
+        ("name: n".to_owned(), false),
+        ("stages: []".to_owned(), false),
+        ("stages: [{name: s, steps: []}]".to_owned(), false),
+        ("stages: [{steps: [{name: a, image: i, run: r}]}]".to_owned(), false),
+        ("stages: [{name: s, steps: [{image: i, run: r}]}]".to_owned(), false),
+        (format!("jobs: {{}}{rest}"), false),
+        (format!("env: [a]{rest}"), false),
+        (format!("env: {{A: 1.5}}{rest}"), false),
+        (format!("env: {{A: ~}}{rest}"), false),
+        (format!("defaults: {{name: x}}{rest}"), false),
+        (format!("title: ''{rest}"), false),
+        (format!("on: push{rest}"), true),
+        (format!("on: [push, tag]{rest}"), true),
+        (format!("on: nothing{rest}"), false),
+        (
+            format!("on: {{push: {{branches: [main]}}, tag: ~, manual: {{inputs: {{a: {{options: [b]}}}}}}}}{rest}"),
+            true,
+        ),
+        (format!("on: {{push: {{branch: [main]}}}}{rest}"), false),
+        (
+            format!("on: {{schedule: [{{cron: '0 3 * * *'}}], merge_group: {{}}, pipeline: {{name: a/b}}}}{rest}"),
+            true,
+        ),
+        (format!("on: {{schedule: []}}{rest}"), false),
     ];
     for (text, accepted) in cases {
         check(&text, accepted);
@@ -328,4 +382,15 @@ fn schema_and_compiler_agree_on_files() {
     for kind in pipeline::StarterKind::ALL {
         check(pipeline::starter(kind), true);
     }
+}
+
+/// The page in the tree is what `buildflow schema --reference` writes.
+#[test]
+fn the_reference_in_the_tree_is_current() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/pipeline.md");
+    let stored = std::fs::read_to_string(&path).expect("docs/reference/pipeline.md");
+    assert!(
+        stored == pipeline::reference(),
+        "write it anew: buildflow schema --reference > docs/reference/pipeline.md"
+    );
 }

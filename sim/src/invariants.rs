@@ -66,7 +66,7 @@ impl Watcher {
         let records = self.records.entry(run.clone()).or_default();
         let before = records.get(&step).map_or(StepStatus::Pending, |r| r.status);
         if record.status == StepStatus::Assigned {
-            let ready = Progress::of(&planned.def, records);
+            let ready = Progress::of(&planned.header, &planned.def, records);
             assert!(
                 ready.ready().contains(&step),
                 "I4: step {step} of {run} was placed and is not ready"
@@ -117,7 +117,7 @@ impl Watcher {
         let records = &self.records[&order.run];
         let mut before = records.clone();
         before.remove(&order.step);
-        let progress = Progress::of(&planned.def, &before);
+        let progress = Progress::of(&planned.header, &planned.def, &before);
         assert!(
             progress.ready().contains(&order.step),
             "I4: {} was started too early",

@@ -313,5 +313,6 @@ pub(crate) fn ended(sandbox: &Sandbox) -> node_agent::Event {
         outcome: sandbox.outcome.clone(),
         log_bytes: sandbox.log_bytes,
         usage: Usage::default(),
+        left: model::Left::default(),
     }
 }

@@ -53,6 +53,7 @@ pub(crate) fn run(n: usize, created_ms: u64, rng: &mut impl Rng) -> Planned {
             name: StepName::new("main").expect("legal"),
         }],
         steps,
+        rules: model::RunRules::default(),
     };
     let header = RunHeader {
         id: RunId::new(format!("run{n}")).expect("legal"),
@@ -69,6 +70,7 @@ pub(crate) fn run(n: usize, created_ms: u64, rng: &mut impl Rng) -> Planned {
             event: Event::Push,
         },
         variables: BTreeMap::new(),
+        inputs: std::collections::BTreeMap::new(),
         created_ms,
         def_chunks: def.to_chunks().len(),
         steps: def.steps.len(),
@@ -114,6 +116,7 @@ fn step(ordinal: usize, rng: &mut impl Rng) -> StepDef {
         labels,
         retry: retry(rng),
         idempotent: rng.random_bool(0.9),
+        rules: model::StepRules::default(),
     }
 }
 

@@ -191,6 +191,7 @@ async fn read(store: &dyn Store, run: &RunId) -> Result<(Definition, usize), Def
             title: None,
             stages: Vec::new(),
             steps: Vec::new(),
+            rules: model::RunRules::default(),
         }
     } else {
         RunDef::from_chunks(&chunks).map_err(|cause| DefinitionError::Definition {

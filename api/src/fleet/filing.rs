@@ -173,6 +173,7 @@ pub(super) async fn file_undeliverable(
         }),
         log_bytes: Some(0),
         usage: model::Usage::default(),
+        left: model::Left::default(),
         unknown: model::record::Unknown::new(),
     };
     file(store, &[(&allocation.node, &observed)]).await.map(drop)

@@ -73,6 +73,7 @@ pub(crate) fn step_def(name: &str) -> StepDef {
         labels: BTreeMap::new(),
         retry: model::Retry::default(),
         idempotent: true,
+        rules: model::StepRules::default(),
     }
 }
 
@@ -85,6 +86,7 @@ pub(crate) async fn make_run(store: &dyn Store, steps: &[&str]) {
             name: "build".parse().unwrap(),
         }],
         steps: steps.iter().map(|name| step_def(name)).collect(),
+        rules: model::RunRules::default(),
     };
     let chunks = def.to_chunks();
     let header = RunHeader {
@@ -102,6 +104,7 @@ pub(crate) async fn make_run(store: &dyn Store, steps: &[&str]) {
             event: Event::Push,
         },
         variables: [("V".to_owned(), "1".to_owned())].into(),
+        inputs: std::collections::BTreeMap::new(),
         created_ms: 1,
         def_chunks: chunks.len(),
         steps: steps.len(),
@@ -131,6 +134,7 @@ pub(crate) fn allocation(step: usize, counter: u32) -> Allocation {
         resources: Resources::default(),
         created_ms: 1,
         stop: None,
+        stop_reason: None,
         unknown: Unknown::new(),
     }
 }

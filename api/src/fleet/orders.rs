@@ -3,7 +3,8 @@
 //! Not here: which orders are due (`desired`), sending them.
 
 use super::definitions::{Definition, DefinitionError, Definitions};
-use model::{AllocId, Allocation};
+use model::{AllocId, Allocation, StepDef, key};
+use pipeline::progress::Records;
 use std::collections::BTreeSet;
 use store::{Store, StoreError};
 use wire::{Message, v1};
@@ -38,7 +39,7 @@ pub(super) async fn compose(
             DefinitionError::Store(error) => OrderError::Store(error),
             other => OrderError::Undeliverable(format!("the run's definition cannot be read: {other}")),
         })?;
-    let order = full(allocation, &definition)?;
+    let order = full(store, allocation, &definition).await?;
     if order.encoded_len() > ORDER_MAX {
         let message = format!(
             "the step's definition has more than {} MiB; make its scripts and variables smaller, or move them into the repository",
@@ -49,11 +50,35 @@ pub(super) async fn compose(
     Ok(order)
 }
 
-fn full(allocation: &Allocation, definition: &Definition) -> Result<v1::Order, OrderError> {
+/// The step as the node is to run it: what was open when the run was made is filled in.
+async fn ready(
+    store: &dyn Store,
+    allocation: &Allocation,
+    definition: &Definition,
+    step: &StepDef,
+) -> Result<Option<StepDef>, OrderError> {
+    if step.rules.late_env.is_empty() && step.rules.entry_conditions.is_empty() {
+        return Ok(None);
+    }
+    let mut records = Records::new();
+    for need in &step.needs {
+        let found = store.get(&key::step(&allocation.run, *need)).await?;
+        let record = found.map(|entry| entry.decode()).transpose();
+        let unreadable =
+            |e| OrderError::Undeliverable(format!("the record of a step that it needs cannot be read: {e}"));
+        records.extend(record.map_err(unreadable)?.map(|record| (*need, record)));
+    }
+    let ready = pipeline::ready_step(&definition.header, &definition.def, allocation.step, &records);
+    ready.map(Some).map_err(OrderError::Undeliverable)
+}
+
+async fn full(store: &dyn Store, allocation: &Allocation, definition: &Definition) -> Result<v1::Order, OrderError> {
     let (step, stage) = definition.step(allocation.step).ok_or_else(|| {
         let message = format!("the run has no step with ordinal {}", allocation.step);
         OrderError::Undeliverable(message)
     })?;
+    let ready = ready(store, allocation, definition, step).await?;
+    let step = ready.as_ref().unwrap_or(step);
     let header = &definition.header;
     let json = |what: &str, made: Result<String, serde_json::Error>| {
         made.map_err(|e| OrderError::Undeliverable(format!("the {what} does not encode: {e}")))

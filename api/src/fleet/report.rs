@@ -44,6 +44,11 @@ pub(super) fn read(report: &v1::Report) -> Result<Observed, ReportError> {
     observed.unknown.remove("kind");
     observed.unknown.remove("v");
     shorten(&mut observed);
+    if !observed.left.fits() {
+        return Err(wrong(
+            "its outputs or its summary are larger than they may be".to_owned(),
+        ));
+    }
     if report.observed_json.len() > REPORT_MAX && encoded_len(&observed) > REPORT_MAX {
         return Err(wrong(format!("has more than {REPORT_MAX} bytes")));
     }
@@ -60,7 +65,9 @@ fn shorten(observed: &mut Observed) {
             cut(command);
             cut(message);
         }
-        Some(Outcome::StartFailed { message, .. } | Outcome::Lost { message }) => cut(message),
+        Some(Outcome::StartFailed { message, .. } | Outcome::Lost { message } | Outcome::OutputRefused { message }) => {
+            cut(message)
+        }
         Some(
             Outcome::Exited { .. }
             | Outcome::Signaled { .. }
@@ -103,6 +110,7 @@ pub(super) mod tests {
             outcome: ended.then_some(Outcome::Exited { code: 0 }),
             log_bytes: ended.then_some(12),
             usage: Usage::default(),
+            left: model::Left::default(),
             unknown: model::record::Unknown::new(),
         }
     }

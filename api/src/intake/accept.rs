@@ -34,6 +34,32 @@ pub struct Trigger {
     pub event: Event,
     /// Extra environment.
     pub variables: BTreeMap<String, String>,
+    /// What a person entered.
+    pub inputs: BTreeMap<String, serde_json::Value>,
+    /// The commit that the ref was at before, for events that say it.
+    pub before: Option<String>,
+}
+
+impl Trigger {
+    /// The entry of the inbox for it, accepted now, without who asked.
+    pub(super) fn entry(&self, run: &RunId) -> InboxEntry {
+        InboxEntry {
+            run: run.clone(),
+            team: self.team.clone(),
+            pipeline: self.pipeline.clone(),
+            git_ref: self.git_ref.clone(),
+            commit: self.commit.clone(),
+            event: self.event,
+            variables: self.variables.clone(),
+            inputs: self.inputs.clone(),
+            before: self.before.clone(),
+            accepted_ms: now_ms(),
+            request_id: String::new(),
+            requested_by: String::new(),
+            traceparent: None,
+            unknown: Unknown::new(),
+        }
+    }
 }
 
 /// What is remembered of a request under its caller's `Idempotency-Key`.
@@ -104,6 +130,7 @@ fn trigger_key(trigger: &Trigger) -> String {
         &trigger.commit,
         trigger.event,
         &trigger.variables,
+        &trigger.inputs,
     );
     hashed(&parts)
 }
@@ -259,18 +286,10 @@ fn accept_txn(
         unknown: Unknown::new(),
     };
     let entry = InboxEntry {
-        run: run.clone(),
-        team: trigger.team.clone(),
-        pipeline: trigger.pipeline.clone(),
-        git_ref: trigger.git_ref.clone(),
-        commit: trigger.commit.clone(),
-        event: trigger.event,
-        variables: trigger.variables.clone(),
-        accepted_ms: now_ms(),
         request_id: asked.request_id.clone(),
         requested_by: asked.by.clone(),
         traceparent: Some(asked.traceparent.clone()),
-        unknown: Unknown::new(),
+        ..trigger.entry(run)
     };
     let txn = Txn::new().put(key::inbox(run.as_str()), &entry);
     match by_caller {

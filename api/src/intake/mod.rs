@@ -6,6 +6,7 @@
 //! transaction that removes the trigger. Not here: HTTP, placing of steps.
 
 mod accept;
+mod compile;
 mod draft;
 mod sources;
 mod work;
@@ -13,5 +14,6 @@ mod write;
 
 pub use accept::{AcceptError, Accepted, Asked, Leases, Trigger, accept, known_by_key, new_run_id};
 pub(crate) use accept::{KeptRequest, fingerprint, keep_request, kept_request};
+pub(crate) use compile::wrong_inputs;
 pub use sources::Sources;
 pub use work::work;

@@ -26,6 +26,13 @@ pub trait Sources: Send + Sync + 'static {
         path: &str,
         max_bytes: usize,
     ) -> Result<Vec<u8>, GitError>;
+
+    /// The name of the branch that the repository calls its default.
+    async fn default_branch(&self, repository: &str) -> Result<String, GitError>;
+
+    /// The files that differ between two commits; `None` when that cannot be told.
+    async fn changed_files(&self, repository: &str, before: &str, after: &str)
+    -> Result<Option<Vec<String>>, GitError>;
 }
 
 #[async_trait]
@@ -51,5 +58,18 @@ impl Sources for Mirrors {
         max_bytes: usize,
     ) -> Result<Vec<u8>, GitError> {
         Mirrors::read_file(self, repository, commit, path, max_bytes).await
+    }
+
+    async fn default_branch(&self, repository: &str) -> Result<String, GitError> {
+        Mirrors::default_branch(self, repository).await
+    }
+
+    async fn changed_files(
+        &self,
+        repository: &str,
+        before: &str,
+        after: &str,
+    ) -> Result<Option<Vec<String>>, GitError> {
+        Mirrors::changed_files(self, repository, before, after).await
     }
 }

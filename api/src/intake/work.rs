@@ -5,7 +5,7 @@
 //! pipelines at the same time. Of several servers the one that leads works it, so that no
 //! repository is read in vain; while nobody leads all do, and the guards of `write` choose one.
 
-use super::draft::{TryAgain, draft, failed};
+use super::draft::{Drafted, TryAgain, draft, failed};
 use super::write::{Written, write};
 use crate::clock::now_ms;
 use crate::limit::READ_BACK_TIMEOUT;
@@ -16,7 +16,7 @@ use model::{InboxEntry, PipelineRecord, key};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use store::StoreError;
+use store::{Commit, Expect, StoreError, Txn};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -183,8 +183,15 @@ async fn make(server: &Server, delivery: &str, entry: &InboxEntry, fetch_tries: 
         Ok(pipeline) => pipeline,
         Err(error) => return Err(StoreError::Failed(error.to_string())),
     };
-    let draft = match draft(server.deps.sources.as_ref(), entry, pipeline.as_ref()).await {
-        Ok(draft) => draft,
+    let draft = match draft(server, entry, pipeline.as_ref()).await {
+        Ok(Drafted::Run(draft)) => *draft,
+        Ok(Drafted::Nothing(why)) => {
+            tracing::info!(why, "trigger makes no run");
+            let event = entry.event.as_str();
+            server.metrics.runs_created.with_label_values(&[event, "nothing"]).inc();
+            drop_trigger(server, delivery).await?;
+            return Ok(Fared::Done);
+        }
         Err(TryAgain { error }) if fetch_tries + 1 < FETCH_TRIES => {
             tracing::warn!(%error, tries = fetch_tries + 1, "repository cannot be read, will be tried again");
             let not_before = Instant::now() + FETCH_WAIT * 2_u32.pow(fetch_tries);
@@ -212,4 +219,14 @@ async fn make(server: &Server, delivery: &str, entry: &InboxEntry, fetch_tries: 
         Written::Gone => tracing::debug!("trigger was worked by another server"),
     }
     Ok(Fared::Done)
+}
+
+/// Removes a trigger that leads to no run.
+async fn drop_trigger(server: &Server, delivery: &str) -> Result<(), StoreError> {
+    let key = key::inbox(delivery);
+    let txn = Txn::new().expect(&key, Expect::Present).delete(&key);
+    if let Commit::Applied(revision) = server.store().commit(txn).await? {
+        server.view.wait_for(revision, READ_BACK_TIMEOUT).await;
+    }
+    Ok(())
 }

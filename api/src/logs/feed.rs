@@ -121,6 +121,7 @@ impl Picture {
                 title: None,
                 stages: Vec::new(),
                 steps: Vec::new(),
+                rules: model::RunRules::default(),
             })
         };
         let mut picture = Self::new(Arc::new(Definition {

@@ -10,8 +10,8 @@ use crate::problem::{Answer, Problem};
 use crate::state::{Server, Shared};
 use axum::Json;
 use axum::extract::State;
-use model::{RunDef, StepDef, StepRecord};
-use pipeline::progress;
+use model::{RunDef, RunHeader, StepDef, StepRecord};
+use pipeline::progress::{Progress, Records};
 
 /// Why a step is where it is, or why not yet.
 #[utoipa::path(
@@ -30,7 +30,7 @@ pub(super) async fn explain(State(server): State<Shared>, parts: PathParts) -> A
             short(name)
         ))
     })?;
-    let statuses = progress::step_statuses(&def, look.records());
+    let statuses = look.statuses(&def);
     let status: StepStatus = statuses[ordinal].into();
     let record = look.records().get(&ordinal);
     let waiting = match status {
@@ -38,18 +38,40 @@ pub(super) async fn explain(State(server): State<Shared>, parts: PathParts) -> A
         _ => None,
     };
     let step = &def.steps[ordinal];
+    let rule = look
+        .header()
+        .and_then(|header| rule(header, &def, look.records(), ordinal));
     let waits_for: Vec<String> = unended(&def, step, &statuses).collect();
     Ok(Json(StepExplained {
         run_id: run.to_string(),
         step: name.to_owned(),
         status,
-        summary: sentence(status, &waits_for, record, waiting.as_ref(), &place_of(&server, record)),
+        summary: rule
+            .unwrap_or_else(|| sentence(status, &waits_for, record, waiting.as_ref(), &place_of(&server, record))),
         waits_for,
         resources: step.resources.into(),
         labels: step.labels.clone(),
         placement: record.and_then(|r| r.placement.clone()),
         nodes: waiting.map(|w| w.nodes).unwrap_or_default(),
     }))
+}
+
+/// The rule of its own that keeps a step from being queued although its needs have ended.
+fn rule(header: &RunHeader, def: &RunDef, records: &Records, ordinal: usize) -> Option<String> {
+    let progress = Progress::of(header, def, records);
+    if progress.offered().contains(&ordinal) {
+        return Some("waits for a person to start it; the run ends without it".to_owned());
+    }
+    if let Some(skip) = progress.skips().iter().find(|skip| skip.step == ordinal) {
+        let end = skip.status.as_str();
+        return Some(format!("is about to end as {end}: {}", skip.reason));
+    }
+    let matrix = def.rules.matrices.get(def.steps.get(ordinal)?.rules.matrix?)?;
+    let most = matrix.max_parallel.filter(|_| progress.held().contains(&ordinal))?;
+    Some(format!(
+        "waits for other cells of `{}`: {most} may run at the same time",
+        matrix.step
+    ))
 }
 
 /// Where a step is, in words: a node that is not connected can neither go on nor be told to stop.

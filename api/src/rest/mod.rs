@@ -17,6 +17,7 @@ mod push;
 mod query;
 mod runs;
 mod show;
+mod start;
 mod system;
 mod trigger;
 
@@ -59,6 +60,7 @@ fn admin_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(runs::cancel))
         .routes(routes!(events::events))
         .routes(routes!(explain::explain))
+        .routes(routes!(start::start))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get, nodes::delete))
         .routes(routes!(nodes::cordon))

@@ -448,6 +448,7 @@ fn show(picture: &Picture, node: &NodeRecord) -> Node {
 fn asked_word(what: &RequestKind) -> &'static str {
     match what {
         RequestKind::Cancel { .. } => "cancel",
+        RequestKind::Start { .. } => "start",
         RequestKind::Cordon { .. } => "cordon",
         RequestKind::Uncordon { .. } => "uncordon",
         RequestKind::Drain { .. } => "drain",

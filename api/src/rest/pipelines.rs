@@ -4,24 +4,22 @@
 
 use super::body::{self, Json as Body};
 use super::query::{Asking, Parameters, PathParts, no_pipeline};
-use super::show::{needs, summary};
+use super::show::summary;
 use super::trigger::check_text;
 use crate::clock::now_ms;
-use crate::dto::{
-    CreatePipeline, Finding, Pipeline, PipelineList, PipelineValidated, Plan, PlanStage, PlanStep, PutPipeline,
-    ValidatePipeline,
-};
+use crate::dto::{CreatePipeline, Pipeline, PipelineList, PipelineValidated, PutPipeline, ValidatePipeline};
 use crate::limit::{READ_BACK_TIMEOUT, VALIDATE_BODY_MAX};
 use crate::problem::{Answer, Problem};
 use crate::repository::shown;
 use crate::state::{Server, Shared};
+use crate::validating;
 use crate::view::Picture;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use model::pipeline::DEFAULT_FILE;
 use model::record::Unknown;
-use model::{PipelineName, PipelineRecord, RunDef, TeamName, key};
+use model::{PipelineName, PipelineRecord, TeamName, key};
 use std::ops::Bound;
 use store::{Commit, Expect, Txn};
 
@@ -262,11 +260,11 @@ pub(super) async fn validate(request: Request) -> Answer<Json<PipelineValidated>
         "text/x-yaml",
         "text/plain",
     ];
-    let bytes = if body::is_json(&kind) {
+    let asked = if body::is_json(&kind) {
         let bytes = body::bytes(request, VALIDATE_BODY_MAX).await?;
-        body::parse::<ValidatePipeline>(&bytes)?.text.into_bytes()
+        Asked::As(Box::new(body::parse::<ValidatePipeline>(&bytes)?))
     } else if plain.contains(&kind.as_str()) {
-        body::bytes(request, VALIDATE_BODY_MAX).await?.to_vec()
+        Asked::File(body::bytes(request, VALIDATE_BODY_MAX).await?.to_vec())
     } else {
         return Err(Problem::unsupported_media_type(
             &kind,
@@ -274,50 +272,24 @@ pub(super) async fn validate(request: Request) -> Answer<Json<PipelineValidated>
         ));
     };
     // Away from the threads that serve requests: a hostile file may take a while.
-    let compiled = tokio::task::spawn_blocking(move || pipeline::compile_bytes(&bytes, pipeline::Limits::default()));
-    let compiled = compiled.await.map_err(|crash| {
+    let validated = tokio::task::spawn_blocking(move || match asked {
+        Asked::As(asked) => validating::validated(&asked),
+        Asked::File(bytes) => {
+            let alone = |_: &pipeline::FileRef| Err("it was not handed over with the pipeline file".to_owned());
+            let compiled = validating::compiled(&bytes, pipeline::Files::new(), None, pipeline::Explain::No, alone);
+            validating::shown(&compiled)
+        }
+    });
+    let validated = validated.await.map_err(|crash| {
         tracing::error!(error = %crash, "compiler crashed on a pipeline file");
         Problem::internal()
     })?;
-    Ok(Json(match compiled {
-        Ok(def) => PipelineValidated {
-            valid: true,
-            findings: Vec::new(),
-            plan: Some(plan(&def)),
-        },
-        Err(findings) => PipelineValidated {
-            valid: false,
-            findings: findings.list.into_iter().map(show_finding).collect(),
-            plan: None,
-        },
-    }))
+    Ok(Json(validated))
 }
 
-fn show_finding(finding: pipeline::Finding) -> Finding {
-    Finding {
-        line: finding.line,
-        column: finding.column,
-        message: finding.message,
-        help: finding.help,
-    }
-}
-
-fn plan(def: &RunDef) -> Plan {
-    let steps_of = |stage: usize| def.steps.iter().filter(move |s| s.stage == stage);
-    let stages = def.stages.iter().enumerate().map(|(at, stage)| PlanStage {
-        name: stage.name.to_string(),
-        steps: steps_of(at)
-            .map(|step| PlanStep {
-                name: step.name.to_string(),
-                image: step.image.clone(),
-                needs: needs(def, step),
-                timeout_ms: step.timeout_ms,
-                resources: step.resources.into(),
-            })
-            .collect(),
-    });
-    Plan {
-        name: def.name.clone(),
-        stages: stages.collect(),
-    }
+/// What a request to check a file holds.
+enum Asked {
+    /// The file alone; it may not be UTF-8.
+    File(Vec<u8>),
+    As(Box<ValidatePipeline>),
 }

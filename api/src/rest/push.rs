@@ -5,7 +5,7 @@
 
 use super::body::Json as Body;
 use super::query::Asking;
-use super::show::awaited;
+use super::show::{Awaited, awaited};
 use super::trigger::check_text;
 use crate::dto::{PushAccepted, PushEvent, PushedRun};
 use crate::intake::{Accepted, Asked, Trigger, accept, fingerprint};
@@ -55,6 +55,9 @@ pub(super) async fn push(
     if commit.bytes().all(|b| b == b'0') {
         return Ok(ignored(format!("`{}` was deleted: nothing to run", event.git_ref)));
     }
+    // All zeros: the ref is new, and what it changed is not known.
+    let before = event.before.as_ref().map(|id| id.to_ascii_lowercase());
+    let before = before.filter(|id| id.bytes().any(|b| b != b'0'));
     let asked = Asked {
         by: asking.by,
         request_id: asking.request_id,
@@ -65,7 +68,7 @@ pub(super) async fn push(
     };
     let begun = pipelines
         .iter()
-        .map(|p| begin(&server, p, &event.git_ref, &commit, kind, &asked));
+        .map(|p| begin(&server, p, &event.git_ref, (before.as_deref(), &commit), kind, &asked));
     // Those that were accepted stand even if one is refused: sending the event again completes it.
     let accepted = join_all(begun).await.into_iter().collect::<Answer<Vec<Accepted>>>()?;
     Ok(answer(&server, &pipelines, accepted).await)
@@ -75,7 +78,7 @@ async fn begin(
     server: &Server,
     pipeline: &PipelineRecord,
     git_ref: &str,
-    commit: &str,
+    (before, commit): (Option<&str>, &str),
     event: Event,
     asked: &Asked,
 ) -> Answer<Accepted> {
@@ -86,6 +89,8 @@ async fn begin(
         commit: commit.to_owned(),
         event,
         variables: BTreeMap::new(),
+        inputs: BTreeMap::new(),
+        before: before.map(str::to_owned),
     };
     Ok(accept(server, &trigger, asked).await?)
 }
@@ -97,18 +102,25 @@ async fn answer(
     accepted: Vec<Accepted>,
 ) -> (StatusCode, Json<PushAccepted>) {
     let answers = join_all(accepted.iter().map(|a| awaited(server, a, PUSH_WAIT))).await;
-    let all_whole = answers.iter().all(|(whole, _)| *whole);
-    let any_new = accepted.iter().any(|a| a.created);
-    let runs: Vec<PushedRun> = pipelines
+    let all_whole = !answers.iter().any(|answer| matches!(answer, Awaited::Pending(_)));
+    let any_new = accepted
         .iter()
-        .zip(answers)
-        .map(|(pipeline, (_, run))| PushedRun {
-            team: pipeline.team.to_string(),
-            pipeline: pipeline.name.to_string(),
-            run,
-        })
-        .collect();
+        .zip(&answers)
+        .any(|(a, answer)| a.created && !matches!(answer, Awaited::Nothing));
+    let (mut runs, mut without_run) = (Vec::new(), Vec::new());
+    for (pipeline, answer) in pipelines.iter().zip(answers) {
+        let (team, name) = (pipeline.team.to_string(), pipeline.name.to_string());
+        match answer {
+            Awaited::Whole(run) | Awaited::Pending(run) => runs.push(PushedRun {
+                team,
+                pipeline: name,
+                run,
+            }),
+            Awaited::Nothing => without_run.push(format!("{team}/{name}")),
+        }
+    }
     let message = match (all_whole, any_new) {
+        _ if runs.is_empty() => "no pipeline file makes a run of this push",
         (true, true) => "runs were made",
         (false, _) => "accepted; pipeline files are still being fetched",
         (true, false) => "the same push was told before; its runs are these",
@@ -117,6 +129,7 @@ async fn answer(
     let body = PushAccepted {
         message: message.to_owned(),
         runs,
+        without_run,
     };
     (code, Json(body))
 }
@@ -127,6 +140,7 @@ fn ignored(message: String) -> (StatusCode, Json<PushAccepted>) {
         Json(PushAccepted {
             message,
             runs: Vec::new(),
+            without_run: Vec::new(),
         }),
     )
 }
@@ -155,6 +169,12 @@ fn check(event: &PushEvent) -> Answer<String> {
     if !hex || !matches!(event.commit.len(), 40 | 64) {
         let rule = "must be a full commit id: 40 (or 64) hexadecimal digits";
         return Err(Problem::bad_field("commit", rule));
+    }
+    if let Some(before) = &event.before
+        && !(before.bytes().all(|b| b.is_ascii_hexdigit()) && matches!(before.len(), 40 | 64))
+    {
+        let rule = "must be a full commit id: 40 (or 64) hexadecimal digits; all zeros for a new ref";
+        return Err(Problem::bad_field("before", rule));
     }
     Ok(event.commit.to_ascii_lowercase())
 }

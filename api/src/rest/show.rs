@@ -14,7 +14,7 @@ use crate::problem::{Answer, Problem};
 use crate::repository::shown;
 use crate::state::Server;
 use crate::view::{EventId, Picture, RunEntry};
-use model::{ArchivedRun, InboxEntry, Outcome, RunDef, RunHeader, RunId, StepDef, StepRecord};
+use model::{ArchivedRun, InboxEntry, Outcome, RunDef, RunHeader, RunId, StepDef, StepRecord, key};
 use pipeline::progress::{self, Records};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,6 +41,19 @@ impl RunLook {
     /// What happened to its steps.
     pub(super) fn records(&self) -> &Records {
         &self.records
+    }
+
+    /// What it was made of; `None` while only its trigger is known.
+    pub(super) fn header(&self) -> Option<&RunHeader> {
+        self.header.as_deref()
+    }
+
+    /// Where each of its steps stands.
+    pub(super) fn statuses(&self, def: &RunDef) -> Vec<model::StepStatus> {
+        match self.header() {
+            Some(header) => progress::step_statuses(header, def, &self.records),
+            None => vec![model::StepStatus::Pending; def.steps.len()],
+        }
     }
 }
 
@@ -235,7 +248,7 @@ pub(super) async fn detail(server: &Server, look: RunLook) -> Answer<RunDetail> 
 }
 
 fn stages(def: &RunDef, look: &RunLook) -> Vec<StageDetail> {
-    let statuses = progress::step_statuses(def, &look.records);
+    let statuses = look.statuses(def);
     let mut stages: Vec<StageDetail> = def
         .stages
         .iter()
@@ -281,6 +294,9 @@ fn step_detail(def: &RunDef, ordinal: usize, step: &StepDef, status: StepStatus,
         times: record.map(|r| times(&r.times)).unwrap_or_default(),
         log_bytes: record.and_then(|r| r.log_bytes),
         retry_at_ms: record.and_then(|r| r.retry_at_ms),
+        manual: step.rules.manual,
+        outputs: record.map(|r| r.left.outputs.clone()).unwrap_or_default(),
+        summary: record.map(|r| r.left.summary.clone()).filter(|text| !text.is_empty()),
         attempts: record.map(|r| attempts(r, look)).unwrap_or_default(),
     }
 }
@@ -369,29 +385,56 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
         Outcome::CommandMissing { .. } => "command_missing",
         Outcome::StartFailed { .. } => "start_failed",
         Outcome::Lost { .. } => "lost",
+        Outcome::OutputRefused { .. } => "output_refused",
     }
 }
 
-/// The run of an accepted trigger, and whether it is whole; waits for it unless it has ended and
-/// left the live store since the trigger came for the first time.
-pub(super) async fn awaited(server: &Server, accepted: &Accepted, at_most: Duration) -> (bool, RunCreated) {
+/// What an accepted trigger has come to.
+pub(super) enum Awaited {
+    /// Its run is whole, or has ended and left the live store.
+    Whole(RunCreated),
+    /// Its pipeline file is still being fetched.
+    Pending(RunCreated),
+    /// The pipeline file makes no run of the event.
+    Nothing,
+}
+
+/// The run of an accepted trigger; waits for it unless it has ended and left the live store since the
+/// trigger came for the first time.
+pub(super) async fn awaited(server: &Server, accepted: &Accepted, at_most: Duration) -> Awaited {
     let run = &accepted.run;
-    let here = || server.view.read(|p| p.run(run).is_some() || p.inbox_of(run).is_some());
+    let waits = |p: &Picture| p.run(run).is_none() && p.inbox_of(run).is_some();
+    let here = || server.view.read(|p| p.run(run).is_some() || waits(p));
     if !accepted.created
         && !here()
         && let Ok(Some(record)) = server.archives.record(run).await
     {
-        let answer = RunCreated {
+        return Awaited::Whole(RunCreated {
             run_id: run.to_string(),
             number: Some(record.summary.number),
             status: record.summary.status.into(),
             web_url: server.web_url(run),
             created: false,
-        };
-        return (true, answer);
+        });
     }
-    let whole = server.view.wait_for_run(run, at_most).await;
-    (whole, created(server, run, accepted.created))
+    let decided = server.view.wait_until(|p| !waits(p), at_most).await;
+    let there = server.view.read(|p| p.run(run).is_some());
+    if decided && !there && is_nowhere(server, run).await {
+        return Awaited::Nothing;
+    }
+    let answer = created(server, run, accepted.created);
+    if there {
+        Awaited::Whole(answer)
+    } else {
+        Awaited::Pending(answer)
+    }
+}
+
+/// Whether neither the trigger nor its run is in the store. The picture may be a moment behind.
+async fn is_nowhere(server: &Server, run: &RunId) -> bool {
+    let store = server.store();
+    let absent = |read: Result<Option<store::Entry>, store::StoreError>| matches!(read, Ok(None));
+    absent(store.get(&key::inbox(run.as_str())).await) && absent(store.get(&key::run(run)).await)
 }
 
 /// A run as the answer of the request that led to it.

@@ -5,10 +5,12 @@
 
 use super::body::Json as Body;
 use super::query::{Asking, PathParts, no_pipeline};
-use super::show::awaited;
+use super::show::{Awaited, awaited};
 use crate::dto::{CreateRun, RunCreated};
-use crate::intake::{Accepted, Asked, Trigger, accept, fingerprint, known_by_key};
-use crate::limit::{RUN_WAIT, TEXT_MAX, VARIABLE_VALUE_MAX, VARIABLES_BYTES_MAX, VARIABLES_MAX};
+use crate::intake::{Accepted, Asked, Trigger, accept, fingerprint, known_by_key, wrong_inputs};
+use crate::limit::{
+    INPUTS_BYTES_MAX, INPUTS_MAX, RUN_WAIT, TEXT_MAX, VARIABLE_VALUE_MAX, VARIABLES_BYTES_MAX, VARIABLES_MAX,
+};
 use crate::problem::{Answer, Problem};
 use crate::state::{Server, Shared};
 use axum::Json;
@@ -56,8 +58,14 @@ pub(super) async fn create(
         Some(run) => Accepted { run, created: false },
         None => begin(&server, &pipeline, wish, &asked).await?,
     };
-    let (whole, answer) = awaited(&server, &accepted, RUN_WAIT).await;
-    Ok((answer_code(whole, accepted.created), Json(answer)))
+    match awaited(&server, &accepted, RUN_WAIT).await {
+        Awaited::Whole(answer) => Ok((answer_code(true, accepted.created), Json(answer))),
+        Awaited::Pending(answer) => Ok((answer_code(false, accepted.created), Json(answer))),
+        // A person can always start a run; the same trigger may have come from elsewhere before.
+        Awaited::Nothing => Err(Problem::bad_request(
+            "the pipeline file makes no run of this event".to_owned(),
+        )),
+    }
 }
 
 /// 201 for a new run, 200 for one that was there, 202 for one whose file is still being fetched.
@@ -78,7 +86,15 @@ async fn begin(server: &Server, pipeline: &Arc<PipelineRecord>, wish: CreateRun,
         commit: resolved.commit,
         event: Event::Manual,
         variables: wish.variables,
+        inputs: wish.inputs.unwrap_or_default(),
+        before: None,
     };
+    if !trigger.inputs.is_empty() {
+        let wrong = wrong_inputs(server, pipeline, &trigger).await;
+        if !wrong.is_empty() {
+            return Err(Problem::bad_field("inputs", wrong.join("; ")));
+        }
+    }
     Ok(accept(server, &trigger, asked).await?)
 }
 
@@ -134,9 +150,7 @@ fn check(wish: &CreateRun) -> Answer<()> {
     if wish.branch.is_some() && wish.tag.is_some() {
         return Err(Problem::bad_field("tag", "name a branch or a tag, not both"));
     }
-    if wish.inputs.as_ref().is_some_and(|i| !i.is_empty()) {
-        return Err(Problem::bad_field("inputs", "is not supported yet; use `variables`"));
-    }
+    check_inputs(wish.inputs.as_ref())?;
     let texts = [
         ("branch", &wish.branch),
         ("tag", &wish.tag),
@@ -155,6 +169,20 @@ pub(super) fn check_text(field: &str, text: &str) -> Answer<()> {
     if text.is_empty() || text.len() > TEXT_MAX || text.chars().any(char::is_control) {
         let rule = format!("must have 1 to {TEXT_MAX} bytes and no control characters");
         return Err(Problem::bad_field(field, rule));
+    }
+    Ok(())
+}
+
+/// What can be said of inputs before the pipeline file is read.
+fn check_inputs(inputs: Option<&BTreeMap<String, serde_json::Value>>) -> Answer<()> {
+    let inputs = inputs.into_iter().flatten();
+    let bytes: usize = inputs
+        .clone()
+        .map(|(name, value)| name.len() + value.to_string().len())
+        .sum();
+    if inputs.count() > INPUTS_MAX || bytes > INPUTS_BYTES_MAX {
+        let rule = format!("at most {INPUTS_MAX} inputs of together {INPUTS_BYTES_MAX} bytes");
+        return Err(Problem::bad_field("inputs", rule));
     }
     Ok(())
 }

@@ -253,6 +253,7 @@ impl Yard {
                 name: "build".parse().unwrap(),
             }],
             steps: names.collect(),
+            rules: model::RunRules::default(),
         };
         let chunks = def.to_chunks();
         for (n, chunk) in chunks.iter().enumerate() {
@@ -280,6 +281,7 @@ impl Yard {
                 event: Event::Push,
             },
             variables: [].into(),
+            inputs: std::collections::BTreeMap::new(),
             created_ms: 1_000 + number,
             def_chunks: chunks.len(),
             steps,

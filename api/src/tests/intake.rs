@@ -20,6 +20,8 @@ fn trigger(commit: &str) -> Trigger {
         commit: commit.to_owned(),
         event: Event::Push,
         variables: BTreeMap::new(),
+        inputs: BTreeMap::new(),
+        before: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod auth;
 mod events;
 mod intake;
 mod interface;
+mod language;
 mod mortal;
 mod nodes;
 mod page;

@@ -85,7 +85,7 @@ async fn act(stage: &Stage) {
                 wish.gone_epoch = Some(node_epoch);
                 txn.put(wish_key, &wish)
             }
-            RequestKind::Cancel { .. } => txn,
+            RequestKind::Cancel { .. } | RequestKind::Start { .. } => txn,
         };
         stage.write(txn).await;
     }

@@ -80,7 +80,7 @@ async fn what_is_wrong_with_a_wish_is_told_before_anything_is_made() {
         (json!({"commit_sha": "abc"}), "commit id"),
         (json!({"branch": "main", "tag": "v1"}), "not both"),
         (json!({"branch": ""}), "`branch`"),
-        (json!({"inputs": {"a": 1}}), "not supported yet"),
+        (json!({"inputs": {"a": 1}}), "the input `a`"),
         (json!({"variables": {"A B": "x"}}), "variables.A B"),
         (json!({"variables": {"CI": "x"}}), "is set by BuildFlow"),
         (json!({"variables": {"BUILDFLOW_STEP": "x"}}), "is set by BuildFlow"),
@@ -439,6 +439,7 @@ fn allocation(run: &RunId, node: &NodeRecord) -> Allocation {
         },
         created_ms: 9,
         stop: None,
+        stop_reason: None,
         unknown: Unknown::new(),
     }
 }

@@ -134,6 +134,12 @@ impl Sources for Moody {
     async fn read_file(&self, repository: &str, commit: &str, path: &str, max: usize) -> Result<Vec<u8>, GitError> {
         Sources::read_file(&self.inner, repository, commit, path, max).await
     }
+    async fn default_branch(&self, repository: &str) -> Result<String, GitError> {
+        Sources::default_branch(&self.inner, repository).await
+    }
+    async fn changed_files(&self, repository: &str, a: &str, b: &str) -> Result<Option<Vec<String>>, GitError> {
+        Sources::changed_files(&self.inner, repository, a, b).await
+    }
 }
 
 /// Says what it was told to say.

@@ -364,7 +364,7 @@ impl Picture {
                 | RequestKind::Drain { .. }
                 | RequestKind::ConfirmGone { .. }),
             ) => (None, node_of(&what).cloned().map(|node| (node, what))),
-            None => (None, None),
+            Some(RequestKind::Start { .. }) | None => (None, None),
         };
         put(&mut self.cancels, id.to_owned(), cancel);
         put(&mut self.asked, id.to_owned(), asked);
@@ -433,7 +433,7 @@ impl Picture {
 
 fn node_of(what: &RequestKind) -> Option<&NodeId> {
     match what {
-        RequestKind::Cancel { .. } => None,
+        RequestKind::Cancel { .. } | RequestKind::Start { .. } => None,
         RequestKind::Cordon { node }
         | RequestKind::Uncordon { node }
         | RequestKind::Drain { node, .. }

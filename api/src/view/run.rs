@@ -5,7 +5,7 @@
 
 use crate::dto::{RunChanged, StepChanged};
 use model::{DefChunk, NodeId, RunDef, RunHeader, RunId, RunStatus, StepRecord, StepStatus};
-use pipeline::progress::{self, Records};
+use pipeline::progress::{self, Answers, Progress, Records};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use store::Revision;
@@ -120,6 +120,8 @@ pub struct RunEntry {
     chunks: BTreeMap<usize, DefChunk>,
     definition: Definition,
     records: Records,
+    /// What the rules of its steps have answered.
+    answers: Answers,
     /// Status and attempt of each step as they were last told.
     told: Vec<(StepStatus, u32)>,
     status: Option<RunStatus>,
@@ -247,7 +249,11 @@ impl RunEntry {
     pub(super) fn set_record(&mut self, n: usize, record: Option<StepRecord>) {
         match record {
             Some(record) => drop(self.records.insert(n, record)),
-            None => drop(self.records.remove(&n)),
+            None => {
+                // The run is being taken away or put back: its needs may end anew.
+                self.records.remove(&n);
+                self.answers = Answers::default();
+            }
         }
         self.moved |= self.definition == Definition::LetGo;
     }
@@ -306,7 +312,8 @@ impl RunEntry {
     }
 
     fn settle_steps(&mut self, run: &RunId, header: &RunHeader, def: &RunDef) -> Vec<RunEventKind> {
-        let statuses = progress::step_statuses(def, &self.records);
+        let progress = Progress::remembering(header, def, &self.records, &mut self.answers);
+        let statuses = progress.statuses().iter().copied();
         let status = progress::run_status(header, def, &self.records);
         let attempt = |n: usize| self.records.get(&n).map_or(0, |r| r.attempt);
         let now: Vec<(StepStatus, u32)> = (0..).zip(statuses).map(|(n, s)| (s, attempt(n))).collect();
@@ -350,7 +357,8 @@ impl RunEntry {
     /// The statuses of all steps, given the definition; for readers of a run that has ended too.
     #[must_use]
     pub fn step_statuses(&self, def: &RunDef) -> Vec<StepStatus> {
-        progress::step_statuses(def, &self.records)
+        let header = self.header();
+        header.map_or_else(Vec::new, |header| progress::step_statuses(header, def, &self.records))
     }
 
     /// Forgets past changes, e.g. after everything was read anew up to `revision`.

@@ -158,6 +158,7 @@ fn step(n: usize) -> Result<StepDef, BenchError> {
         labels: BTreeMap::new(),
         retry: Retry::default(),
         idempotent: true,
+        rules: model::StepRules::default(),
     })
 }
 
@@ -168,6 +169,7 @@ fn run(n: usize, steps: usize) -> Result<(RunHeader, RunDef), BenchError> {
         title: None,
         stages: vec![StageDef { name: stage }],
         steps: (0..steps).map(step).collect::<Result<_, _>>()?,
+        rules: model::RunRules::default(),
     };
     let header = RunHeader {
         id: legal(RunId::new(format!("run{n:08}")))?,
@@ -184,6 +186,7 @@ fn run(n: usize, steps: usize) -> Result<(RunHeader, RunDef), BenchError> {
             event: Event::Push,
         },
         variables: BTreeMap::new(),
+        inputs: std::collections::BTreeMap::new(),
         created_ms: NOW_MS + n as u64,
         def_chunks: def.to_chunks().len(),
         steps,

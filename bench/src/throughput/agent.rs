@@ -90,6 +90,7 @@ impl Held {
             outcome: ended.then(|| self.outcome.clone()),
             log_bytes: ended.then_some(self.log_bytes),
             usage: Usage::default(),
+            left: model::Left::default(),
             unknown: model::record::Unknown::new(),
         };
         agent_message::Message::Report(v1::Report {

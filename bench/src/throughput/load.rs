@@ -86,6 +86,7 @@ impl Shape {
                 event: Event::Push,
             },
             variables: std::collections::BTreeMap::new(),
+            inputs: std::collections::BTreeMap::new(),
             created_ms: now_ms(),
             def_chunks: self.chunks.len(),
             steps: self.def.steps.len(),

@@ -129,7 +129,11 @@ pub(crate) enum ClientCommand {
         force: bool,
     },
     /// Print the JSON Schema of the pipeline file, for editors
-    Schema,
+    Schema {
+        /// Print the reference of the language in Markdown instead
+        #[arg(long)]
+        reference: bool,
+    },
     /// Print the completion script for a shell
     Completion {
         /// Which shell
@@ -206,7 +210,7 @@ impl ClientCommand {
             | Self::Pipeline(_)
             | Self::Node(_)
             | Self::Init { .. }
-            | Self::Schema
+            | Self::Schema { .. }
             | Self::Completion { .. } => None,
         }
     }
@@ -231,14 +235,15 @@ pub(crate) struct RunArguments {
     /// A variable of the run's environment, as NAME=VALUE; may be repeated
     #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = variable)]
     pub(super) variables: Vec<(String, String)>,
+    /// An input of the pipeline's `on.manual.inputs`, as NAME=VALUE; may be repeated
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(super) inputs: Vec<Pair>,
     /// Make a new run even if the same was started within the last minute
     #[arg(long)]
     pub(super) force: bool,
     /// Show the run's log until it has ended; the exit code is the run's
     #[arg(long, short)]
     pub(super) follow: bool,
-    #[arg(long = "input", value_name = "NAME=VALUE", hide = true)]
-    pub(super) inputs: Vec<String>,
     #[arg(long, hide = true)]
     pub(super) local: bool,
     #[arg(long, hide = true)]
@@ -295,6 +300,47 @@ pub(crate) struct LogsArguments {
 }
 
 /// `buildflow pipeline`.
+/// The event for which a pipeline file is looked at.
+#[derive(Debug, Default, Args)]
+pub(crate) struct EventOptions {
+    /// Show what the file makes of this event; without any of these options only the file is looked at
+    #[arg(long, value_parser = ["push", "tag", "manual", "pull_request", "merge_group", "schedule", "pipeline"])]
+    pub(crate) event: Option<String>,
+    /// The branch, or with `--event tag` the tag
+    #[arg(long)]
+    pub(crate) branch: Option<String>,
+    /// The branch that a pull request wants to go into
+    #[arg(long)]
+    pub(crate) base: Option<String>,
+    /// First line of the commit's message
+    #[arg(long)]
+    pub(crate) message: Option<String>,
+    /// A file that changed; may be repeated. Without it, it is not known what changed
+    #[arg(long, value_name = "PATH")]
+    pub(crate) changed: Vec<String>,
+    /// An input of `on.manual`; may be repeated
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<Pair>,
+    /// A variable of the run; may be repeated
+    #[arg(long = "variable", value_name = "NAME=VALUE")]
+    pub(crate) variables: Vec<Pair>,
+}
+
+/// `NAME=VALUE`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pair(pub(crate) String, pub(crate) String);
+
+impl std::str::FromStr for Pair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok(Self(name.to_owned(), value.to_owned())),
+            _ => Err("write NAME=VALUE".to_owned()),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PipelineCommand {
     /// Check a pipeline file and print its plan; needs no server
@@ -302,6 +348,11 @@ pub(crate) enum PipelineCommand {
         /// The file; `-` is standard input
         #[arg(default_value = model::pipeline::DEFAULT_FILE)]
         file: PathBuf,
+        #[command(flatten)]
+        event: EventOptions,
+        /// Say what each expression is, and when it is known
+        #[arg(long)]
+        explain: bool,
     },
     /// Register a pipeline
     Create {

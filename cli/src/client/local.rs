@@ -1,91 +1,13 @@
-//! What needs no server: `pipeline validate`, `init`, `schema`, `completion`.
+//! What needs no server: `init`, `schema`, `completion`.
 
 use super::failure::{Exit, Failure};
 use super::output::Output;
-use api::dto::{Finding, PipelineValidated, Plan, PlanStage, PlanStep, Resources};
 use clap::CommandFactory as _;
-use model::RunDef;
 use model::pipeline::DEFAULT_FILE;
-use pipeline::{Findings, Limits, StarterKind};
+use pipeline::StarterKind;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
-
-/// More than the compiler takes, so that its own limit is what is named for all but absurd files.
-const READ_MAX_BYTES: u64 = 64 << 20;
-
-pub(super) fn validate(file: &Path, output: &mut Output) -> Result<Exit, Failure> {
-    let bytes = read(file).map_err(|e| Failure::Usage(format!("{}: {e}", file.display())))?;
-    let compiled = pipeline::compile_bytes(&bytes, Limits::default());
-    if output.is_json() {
-        output.json(&as_json(&compiled))?;
-    }
-    match compiled {
-        Ok(def) => {
-            if !output.is_json() {
-                output.text(&pipeline::plan_tree(&def))?;
-            }
-            Ok(Exit::Success)
-        }
-        Err(findings) => {
-            let name = if file == Path::new("-") {
-                "standard input".to_owned()
-            } else {
-                file.display().to_string()
-            };
-            let lines: Vec<String> = findings.lines().iter().map(|line| format!("{name}:{line}")).collect();
-            output.talk.say(&lines.join("\n"));
-            Err(Failure::UsageToldAlready)
-        }
-    }
-}
-
-fn read(file: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin().take(READ_MAX_BYTES).read_to_end(&mut bytes)?;
-    } else {
-        File::open(file)?.take(READ_MAX_BYTES).read_to_end(&mut bytes)?;
-    }
-    Ok(bytes)
-}
-
-/// The form of `POST /pipelines/validate`.
-fn as_json(compiled: &Result<RunDef, Findings>) -> PipelineValidated {
-    let found = compiled.as_ref().err();
-    PipelineValidated {
-        valid: found.is_none(),
-        findings: found
-            .iter()
-            .flat_map(|f| &f.list)
-            .map(|f| Finding {
-                line: f.line,
-                column: f.column,
-                message: f.message.clone(),
-                help: f.help.clone(),
-            })
-            .collect(),
-        plan: compiled.as_ref().ok().map(plan),
-    }
-}
-
-fn plan(def: &RunDef) -> Plan {
-    let step = |s: &model::StepDef| PlanStep {
-        name: s.name.to_string(),
-        image: s.image.clone(),
-        needs: s.needs.iter().map(|n| def.steps[*n].name.to_string()).collect(),
-        timeout_ms: s.timeout_ms,
-        resources: Resources::from(s.resources),
-    };
-    let stages = def.stages.iter().enumerate().map(|(index, stage)| PlanStage {
-        name: stage.name.to_string(),
-        steps: def.steps.iter().filter(|s| s.stage == index).map(step).collect(),
-    });
-    Plan {
-        name: def.name.clone(),
-        stages: stages.collect(),
-    }
-}
 
 pub(super) fn init(folder: &Path, force: bool, output: &mut Output) -> Result<Exit, Failure> {
     let refused = |path: &Path, e: std::io::Error| Failure::Usage(format!("{}: {e}", path.display()));
@@ -121,8 +43,12 @@ pub(super) fn init(folder: &Path, force: bool, output: &mut Output) -> Result<Ex
     Ok(Exit::Success)
 }
 
-pub(super) fn schema(output: &mut Output) -> Result<Exit, Failure> {
-    output.json(&pipeline::schema())?;
+pub(super) fn schema(reference: bool, output: &mut Output) -> Result<Exit, Failure> {
+    if reference {
+        output.text(&pipeline::reference())?;
+    } else {
+        output.json(&pipeline::schema())?;
+    }
     Ok(Exit::Success)
 }
 

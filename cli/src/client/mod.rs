@@ -24,6 +24,7 @@ mod start;
 mod table;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 pub(crate) use arguments::{ClientCommand, GlobalOptions, OutputForm};
 
@@ -91,11 +92,13 @@ async fn dispatch(command: ClientCommand, global: &GlobalOptions, output: &mut O
         ClientCommand::Logs(arguments) => logs::logs(&api()?, arguments, output).await,
         ClientCommand::Cancel { run } => runs::cancel(&api()?, &run, output).await,
         ClientCommand::Explain { run, step } => runs::explain(&api()?, &run, step.as_deref(), output).await,
-        ClientCommand::Pipeline(PipelineCommand::Validate { file }) => local::validate(&file, output),
+        ClientCommand::Pipeline(PipelineCommand::Validate { file, event, explain }) => {
+            validate::validate(&file, &event, explain, output)
+        }
         ClientCommand::Pipeline(command) => pipelines::pipeline(&api()?, command, output).await,
         ClientCommand::Node(command) => node(command, &api, output).await,
         ClientCommand::Init { path, force } => local::init(&path, force, output),
-        ClientCommand::Schema => local::schema(output),
+        ClientCommand::Schema { reference } => local::schema(reference, output),
         ClientCommand::Completion { shell } => local::completion(shell, output),
         // `not_yet` has answered for all of these.
         other => Err(Failure::not_supported_yet(&format!("{other:?}"))),

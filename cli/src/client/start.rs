@@ -1,12 +1,13 @@
 //! `run`: starts a run, and follows it if asked to.
 
-use super::arguments::{PipelineName, RunArguments};
+use super::arguments::{Pair, PipelineName, RunArguments};
 use super::failure::{Exit, Failure};
 use super::http::Api;
 use super::logs;
 use super::output::Output;
 use super::resolve;
 use api::dto::{CreateRun, RunCreated};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What is to be built.
@@ -43,11 +44,16 @@ pub(super) async fn run(
     refuse_what_comes_later(&arguments)?;
     let api = api()?;
     let (pipeline, target) = target(&api, &arguments).await?;
+    let inputs: BTreeMap<String, serde_json::Value> = arguments
+        .inputs
+        .into_iter()
+        .map(|Pair(name, value)| (name, value.into()))
+        .collect();
     let wish = CreateRun {
         branch: target.branch,
         tag: target.tag,
         commit_sha: arguments.commit,
-        inputs: None,
+        inputs: (!inputs.is_empty()).then_some(inputs),
         variables: arguments.variables.into_iter().collect(),
         force: arguments.force,
     };
@@ -82,9 +88,6 @@ fn refuse_what_comes_later(arguments: &RunArguments) -> Result<(), Failure> {
     let local_only = arguments.step.is_some() || arguments.event.is_some() || arguments.env_file.is_some();
     if arguments.local || local_only {
         return Err(Failure::not_supported_yet("`buildflow run --local`"));
-    }
-    if !arguments.inputs.is_empty() {
-        return Err(Failure::not_supported_yet("`--input`"));
     }
     Ok(())
 }

@@ -351,8 +351,12 @@ async fn runs_are_found_by_number_and_by_the_beginning_of_their_id() {
 
 #[tokio::test]
 async fn a_run_is_started_as_it_was_asked_for() {
-    let cases: [(&[&str], Value); 4] = [
+    let cases: [(&[&str], Value); 5] = [
         (&[], json!({})),
+        (
+            &["--input", "target=staging", "--input", "n=3"],
+            json!({ "inputs": { "target": "staging", "n": "3" } }),
+        ),
         (&["--ref", "refs/tags/v1"], json!({ "tag": "v1" })),
         (
             &["--commit", "4f1c", "--force"],
@@ -519,7 +523,6 @@ async fn verbs_of_later_releases_are_refused_by_name() {
         (&["dead-letter", "list"], "`buildflow dead-letter`"),
         (&["pipeline", "doctor", "a/b"], "`buildflow pipeline doctor`"),
         (&["run", "--local"], "`buildflow run --local`"),
-        (&["run", "--input", "a=b"], "`--input`"),
     ] {
         let ran = buildflow_at("http://127.0.0.1:9", line).await;
         assert_eq!((ran.code, ran.text()), (2, ""), "{ran:?}");
@@ -635,7 +638,45 @@ async fn files_are_checked_and_written_without_a_server() {
 }
 
 #[tokio::test]
+async fn a_file_is_checked_for_an_event_with_what_it_includes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    std::fs::create_dir_all(folder.path().join("ci")).expect("made");
+    put(
+        "ci/shared.yml",
+        "templates: {base: {image: 'oci:base', env: {BY: \"${{ git.branch }}\"}}}\n",
+    );
+    let text = |include: &str| {
+        format!(
+            "include: [{include}]\non: {{push: {{branches: [main]}}}}\nstages: [{{name: s, steps: \
+             [{{name: a, extends: base, run: r, if: git.branch == 'main' && changed('src/**')}}]}}]\n"
+        )
+    };
+    put("pipeline.yml", &text("ci/shared.yml"));
+    let file = folder.path().join("pipeline.yml").display().to_string();
+    let check = async |options: &[&str]| {
+        let line = [&["pipeline", "validate", file.as_str()], options].concat();
+        buildflow_at("http://127.0.0.1:9", &line).await
+    };
+    let plain = check(&[]).await;
+    assert!(plain.code == 0 && plain.text().contains("a"), "{plain:?}");
+    let explained = check(&["--explain", "--branch", "main", "--changed", "docs/x"]).await;
+    assert_eq!(explained.code, 0, "{explained:?}");
+    for part in ["expressions", "ci/shared.yml:1:", "git.branch  =  'main'", "=  false"] {
+        assert!(explained.text().contains(part), "{part}: {explained:?}");
+    }
+    let other = check(&["--branch", "topic"]).await;
+    assert!(other.text().contains("makes no run of this event"), "{other:?}");
+    put("pipeline.yml", &text("ci/gone.yml"));
+    let missing = check(&["--output", "json"]).await;
+    let findings = missing.json()["findings"].to_string();
+    assert!(missing.code == 2 && findings.contains("ci/gone.yml"), "{missing:?}");
+}
+
+#[tokio::test]
 async fn schema_and_completion_are_printed() {
+    let reference = buildflow_at("http://127.0.0.1:9", &["schema", "--reference"]).await;
+    assert!(reference.text().starts_with("# The pipeline file"), "{reference:?}");
     let schema = buildflow_at("http://127.0.0.1:9", &["schema"]).await;
     assert_eq!(schema.json()["title"], "BuildFlow pipeline file");
     for shell in ["bash", "zsh", "fish"] {

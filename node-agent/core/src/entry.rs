@@ -10,7 +10,7 @@
 //! | [`Progress::Done`] | the log and the folders are removed |
 
 use crate::order::Order;
-use model::{Outcome, Phase, Usage};
+use model::{Left, Outcome, Phase, Usage};
 use serde::{Deserialize, Serialize};
 
 /// One allocation in the journal.
@@ -69,4 +69,7 @@ pub struct End {
     pub log_bytes: u64,
     /// What it used.
     pub usage: Usage,
+    /// What it left for others.
+    #[serde(default)]
+    pub left: Left,
 }

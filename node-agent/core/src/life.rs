@@ -8,7 +8,7 @@
 
 use crate::entry::{End, Entry, Progress};
 use crate::order::{Order, Work};
-use model::{AllocId, Fence, Observed, ObservedState, Outcome, Phase, StartFailure, Stop, Usage};
+use model::{AllocId, Fence, Left, Observed, ObservedState, Outcome, Phase, StartFailure, Stop, Usage};
 
 /// How long a report waits for its acknowledgement before it is sent again, milliseconds.
 pub const REPORT_RESEND_MS: u64 = 10_000;
@@ -93,6 +93,8 @@ pub enum Event {
         log_bytes: u64,
         /// What it used.
         usage: Usage,
+        /// What it left for others.
+        left: Left,
     },
     /// The shim is gone and left no exit record; nothing of the sandbox runs any more.
     Vanished {
@@ -510,6 +512,7 @@ impl Life {
                     outcome,
                     log_bytes,
                     usage,
+                    left,
                 },
             ) => {
                 let started_ms = doing.started_ms().or(started_ms);
@@ -520,6 +523,7 @@ impl Life {
                     outcome,
                     log_bytes,
                     usage,
+                    left,
                 })
             }
             (doing @ (Doing::Launching | Doing::Running { .. }), Event::Vanished { message }) => {
@@ -548,6 +552,7 @@ impl Life {
             outcome,
             log_bytes: 0,
             usage: Usage::default(),
+            left: Left::default(),
         });
         Doing::Closing { end, asked: false }
     }
@@ -818,6 +823,7 @@ impl Life {
             outcome: None,
             log_bytes: None,
             usage: Usage::default(),
+            left: model::Left::default(),
             unknown: model::record::Unknown::new(),
         };
         Some(match self.journal.durable.as_ref()? {
@@ -834,6 +840,7 @@ impl Life {
                 outcome: Some(end.outcome.clone()),
                 log_bytes: Some(end.log_bytes),
                 usage: end.usage,
+                left: end.left.clone(),
                 ..base(ObservedState::Ended)
             },
         })

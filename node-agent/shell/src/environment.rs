@@ -5,6 +5,7 @@
 //!
 //! Not here: `HOME` and `HOSTNAME`, which the sandbox fills in where they are missing.
 
+use crate::left;
 use crate::trace;
 use model::StepDef;
 use node_agent::{Order, Work};
@@ -73,6 +74,9 @@ fn own(work: &Work) -> Vec<(String, String)> {
         ("BUILDFLOW_EVENT", source.event.as_str().to_owned()),
         ("BUILDFLOW_CPUS", cpus(def).to_string()),
         ("BUILDFLOW_REQUEST_ID", request_id.clone()),
+        ("BUILDFLOW_OUTPUT", left::output_path()),
+        ("BUILDFLOW_SUMMARY", left::summary_path()),
+        ("BUILDFLOW_PULL_REQUEST", String::new()),
     ];
     pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
@@ -81,6 +85,9 @@ fn own(work: &Work) -> Vec<(String, String)> {
 fn cpus(def: &StepDef) -> u64 {
     def.resources.cpu_millis.div_ceil(1000).max(1)
 }
+
+/// The longest host name: what one label of a domain may have.
+const HOSTNAME_MAX: usize = 63;
 
 /// The host name inside the container: the step's, in the letters that a host name may have.
 pub(crate) fn hostname(def: &StepDef) -> String {
@@ -91,7 +98,8 @@ pub(crate) fn hostname(def: &StepDef) -> String {
             '-'
         }
     };
-    def.name.as_str().chars().map(plain).collect()
+    let name: String = def.name.as_str().chars().map(plain).take(HOSTNAME_MAX).collect();
+    name.trim_end_matches(['-', '.']).to_owned()
 }
 
 /// Where the step's shell starts.
@@ -140,6 +148,9 @@ mod tests {
             ("BUILDFLOW_EVENT", "push"),
             ("BUILDFLOW_CPUS", "2"),
             ("BUILDFLOW_REQUEST_ID", "r1"),
+            ("BUILDFLOW_OUTPUT", "/.buildflow/output"),
+            ("BUILDFLOW_SUMMARY", "/.buildflow/summary"),
+            ("BUILDFLOW_PULL_REQUEST", ""),
             ("PATH", PATH),
         ];
         for (name, value) in expected {
@@ -188,6 +199,14 @@ mod tests {
     #[test]
     fn names_and_folders_fit_the_container() {
         assert_eq!(hostname(&step_def()), "unit-test");
+        let cell = StepDef {
+            name: format!("unit({})", "9.".repeat(32)).parse().expect("legal"),
+            ..step_def()
+        };
+        assert_eq!(
+            hostname(&cell),
+            format!("unit-{}", "9.".repeat(29)).trim_end_matches('.')
+        );
         let cases = [
             (".", "/workspace"),
             ("", "/workspace"),

@@ -25,6 +25,8 @@ pub(crate) struct Follow {
     pub(crate) sandboxes: Arc<dyn Sandboxes>,
     pub(crate) id: String,
     pub(crate) exit_path: PathBuf,
+    /// What the step wrote.
+    pub(crate) upper: PathBuf,
     pub(crate) def: Box<StepDef>,
     /// When its launch began, if this process launched it.
     pub(crate) began_ms: Option<u64>,
@@ -59,7 +61,7 @@ pub(crate) async fn follow(follow: Follow, events: mpsc::Sender<Event>) {
                 Some(Event::Launched { started_ms, phase })
             }
             Ok(SandboxState::Running { .. }) => None,
-            Ok(SandboxState::Ended(record)) => Some(ended(&record, &follow.def)),
+            Ok(SandboxState::Ended(record)) => Some(end_of(&follow, record).await),
             Ok(SandboxState::Gone) => Some(gone(&follow).await),
             Err(e) => {
                 tracing::error!(alloc_id = follow.id, error = %e, "state of the sandbox cannot be read");
@@ -112,11 +114,16 @@ async fn state(follow: &Follow) -> Result<SandboxState, LauncherError> {
     blocking(move || sandboxes.state(&id)).await
 }
 
+async fn end_of(follow: &Follow, record: ExitRecord) -> Event {
+    let (def, upper) = (follow.def.clone(), follow.upper.clone());
+    blocking(move || ended(&record, &def, &upper)).await
+}
+
 /// The launcher knows nothing (any more): the exit record may be there all the same.
 async fn gone(follow: &Follow) -> Event {
     let path = follow.exit_path.clone();
     match blocking(move || ExitRecord::read(&path)).await {
-        Ok(Some(record)) => ended(&record, &follow.def),
+        Ok(Some(record)) => end_of(follow, record).await,
         Ok(None) => Event::Vanished {
             message: "nothing of its container is left on the node".to_owned(),
         },

@@ -18,6 +18,7 @@ mod facts;
 mod follow;
 pub mod images;
 mod journal;
+mod left;
 mod logs;
 mod material;
 mod metrics;

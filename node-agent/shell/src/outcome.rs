@@ -2,9 +2,11 @@
 //!
 //! Not here: how the end was found out.
 
+use crate::left;
 use isolation::{End, ExitRecord, KilledBy, LaunchError};
 use model::{Outcome, Shell, StartFailure, StepDef, Usage};
 use node_agent::Event;
+use std::path::Path;
 
 /// The word that is handed to the launcher when a run was cancelled.
 pub(crate) const CANCELLED: &str = "cancelled";
@@ -24,18 +26,20 @@ const SIGKILL: i32 = 9;
 /// What a shell exits with when the kernel killed its command with SIGKILL.
 const KILLED_EXIT: i32 = 128 + SIGKILL;
 
-/// The end of a step's sandbox.
-pub(crate) fn ended(record: &ExitRecord, def: &StepDef) -> Event {
+/// The end of a step's sandbox, with what it left in its upper layer. Blocking.
+pub(crate) fn ended(record: &ExitRecord, def: &StepDef, upper: &Path) -> Event {
+    let (left, refused) = left::read(upper);
     Event::Ended {
         started_ms: record.started_ms,
         ended_ms: record.ended_ms,
-        outcome: outcome(record, def),
+        outcome: left::judged(outcome(record, def), refused),
         log_bytes: record.log_bytes,
         usage: Usage {
             memory_peak_bytes: record.usage.memory_peak_bytes,
             cpu_ms: record.usage.cpu_ms,
             throttled_ms: record.usage.throttled_ms,
         },
+        left,
     }
 }
 

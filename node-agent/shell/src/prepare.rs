@@ -8,6 +8,7 @@ use crate::checkout::{CheckoutRequest, FOLDER_DEFAULT};
 use crate::data_folder::{AllocFolder, DataFolder};
 use crate::environment::{cwd, environment, hostname};
 use crate::journal::is_full;
+use crate::left;
 use crate::material::{Ground, Keep, Material, MaterialFailure, Tree};
 use crate::owner::{self, Owner};
 use crate::script::{self, scripts};
@@ -244,6 +245,7 @@ fn fill_folder(folder: &AllocFolder, content: &Content) -> io::Result<()> {
         file.write_all(text.as_bytes())?;
         set_mode(&place.join(name), 0o644)?;
     }
+    left::make(&place)?;
     if let Some((uid, gid)) = content.workspace {
         let workspace = upper.join(FOLDER_DEFAULT);
         make_open_folder(&workspace)?;
@@ -258,7 +260,7 @@ fn make_open_folder(path: &Path) -> io::Result<()> {
     set_mode(path, 0o755)
 }
 
-fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }

@@ -39,6 +39,7 @@ pub(crate) fn step_def() -> StepDef {
         labels: BTreeMap::new(),
         retry: model::Retry::default(),
         idempotent: true,
+        rules: model::StepRules::default(),
     }
 }
 

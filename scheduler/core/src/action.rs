@@ -194,6 +194,15 @@ pub enum Action {
         /// The revision of the node's session.
         session_revision: u64,
     },
+    /// A step that waited for a person may be placed, and the request is removed.
+    Start {
+        /// The step's new record.
+        write: StepWrite,
+        /// The request's id.
+        id: String,
+        /// The revision of the request.
+        seen: u64,
+    },
     /// A request has been carried out, or what it is about does not exist.
     DropRequest {
         /// Its id.
@@ -265,12 +274,8 @@ impl Action {
                 alloc,
                 node_revision,
                 session_revision,
-            } => change
-                .guard_step(write)
-                .guard(key::node(&alloc.node), Expect::Revision(*node_revision))
-                .guard(key::session(&alloc.node), Expect::Revision(*session_revision))
-                .put(write.key(), &write.record)
-                .put(key::alloc(&alloc.node, &alloc.id), &**alloc),
+            } => place(change, write, alloc, (*node_revision, *session_revision)),
+            Self::Start { write, id, seen } => start(change, write, key::request(id), *seen),
             Self::DropRequest { id, seen, because } => {
                 let key = key::request(id);
                 let change = change.guard(key.clone(), Expect::Revision(*seen)).delete(key);
@@ -300,9 +305,11 @@ impl Action {
     #[must_use]
     pub fn step(&self) -> Option<(&RunId, usize)> {
         match self {
-            Self::Fold { write, .. } | Self::Lose { write, .. } | Self::End(write) | Self::Place { write, .. } => {
-                Some((&write.run, write.step))
-            }
+            Self::Fold { write, .. }
+            | Self::Lose { write, .. }
+            | Self::End(write)
+            | Self::Start { write, .. }
+            | Self::Place { write, .. } => Some((&write.run, write.step)),
             Self::Stop { alloc, .. } => Some((&alloc.run, alloc.step)),
             Self::Clean { run, step, .. } => Some((run, *step)),
             Self::Attend { .. } | Self::DropRequest { .. } => None,
@@ -338,6 +345,23 @@ fn attend(change: Change, node: &NodeId, seen: Expect, next: Option<&Eligibility
         Some(next) => change.put(key, next),
         None => change.delete(key),
     }
+}
+
+fn place(change: Change, write: &StepWrite, alloc: &Allocation, (node, session): (u64, u64)) -> Change {
+    change
+        .guard_step(write)
+        .guard(key::node(&alloc.node), Expect::Revision(node))
+        .guard(key::session(&alloc.node), Expect::Revision(session))
+        .put(write.key(), &write.record)
+        .put(key::alloc(&alloc.node, &alloc.id), alloc)
+}
+
+fn start(change: Change, write: &StepWrite, request: String, seen: u64) -> Change {
+    change
+        .guard_step(write)
+        .guard(request.clone(), Expect::Revision(seen))
+        .put(write.key(), &write.record)
+        .delete(request)
 }
 
 fn lose(change: Change, write: &StepWrite, alloc: &SeenAlloc, observed: Expect, node: &SeenNode) -> Change {

@@ -10,6 +10,7 @@
 
 use crate::action::{Action, Expect, Ticket};
 use crate::estimate::{Durations, StepKey, UNKNOWN_MS};
+use crate::group::{Groups, Word};
 use crate::keep::Keeps;
 use crate::lasting::Expected;
 use crate::node::{Grant, Nodes};
@@ -94,6 +95,11 @@ pub struct Cluster {
     pub(crate) changed_runs: BTreeSet<Arc<RunId>>,
     /// Runs with steps that can never start and are not yet recorded so.
     pub(crate) doomed_runs: BTreeSet<Arc<RunId>>,
+    /// Runs that are to be ended, whole or in part, because of others or of their own steps.
+    pub(crate) ending_runs: BTreeSet<Arc<RunId>>,
+    pub(crate) groups: Groups,
+    /// Steps that somebody has asked to start, by the requests that say so.
+    pub(crate) starts: BTreeMap<RunId, BTreeMap<String, String>>,
     /// Allocations whose order, report or step has changed since they were last looked at.
     pub(crate) changed_allocs: BTreeSet<AllocId>,
     pub(crate) in_flight: BTreeMap<Ticket, InFlight>,
@@ -372,6 +378,7 @@ impl Cluster {
         if let Some((id, _)) = self.runs.get_key_value(run) {
             let id = Arc::clone(id);
             self.dequeue_all(&id);
+            self.leave_groups(&id);
         }
         self.set_run(run, Run::Gone(revision));
         self.changed_runs.remove(run);
@@ -502,6 +509,9 @@ impl Cluster {
                 self.mark_run(&run);
                 self.cancels.entry(run).or_default().insert(id.to_owned());
             }
+            Some((RequestKind::Start { run, step }, _)) => {
+                self.starts.entry(run).or_default().insert(id.to_owned(), step);
+            }
             Some((_, created_ms)) => {
                 self.node_requests.insert((created_ms, id.to_owned()));
             }
@@ -511,6 +521,15 @@ impl Cluster {
     }
 
     fn forget_request(&mut self, id: &str, old: &Request) {
+        if let RequestKind::Start { run, .. } = &old.what {
+            if let Some(starts) = self.starts.get_mut(run) {
+                starts.remove(id);
+                if starts.is_empty() {
+                    self.starts.remove(run);
+                }
+            }
+            return;
+        }
         let RequestKind::Cancel { run } = &old.what else {
             self.node_requests.remove(&(old.created_ms, id.to_owned()));
             return;
@@ -688,7 +707,8 @@ impl Cluster {
     /// finished runs shrink.
     pub fn refresh(&mut self) {
         self.nodes.refresh();
-        for run in std::mem::take(&mut self.changed_runs) {
+        // What one run is to its groups may change what another may do.
+        while let Some(run) = self.changed_runs.pop_first() {
             self.refresh_run(&run);
         }
     }
@@ -711,20 +731,34 @@ impl Cluster {
         let Some(Run::Live(run)) = self.runs.get_mut(id) else {
             return;
         };
-        let progress = run
-            .def()
-            .map(|(def, _)| pipeline::progress::Progress::of(def, &run.records));
-        let open = run.header.get().is_some() && !cancelled && run.damage().is_none();
+        run.judge();
+        let moved = self.groups.set(id, run.memberships());
+        self.changed_runs.extend(moved);
+        let word = self.groups.of_run(id).map_or(Word::Go, |(word, _)| word);
+        let held: BTreeSet<usize> = self
+            .groups
+            .of_steps(id)
+            .filter(|(_, word, _)| *word != Word::Go)
+            .map(|(step, ..)| step)
+            .collect();
+        let ended = self
+            .groups
+            .of_steps(id)
+            .any(|(_, word, _)| matches!(word, Word::End(_)));
+        let progress = run.progress.as_ref();
+        let whole = run.header.get().is_some() && !cancelled && run.damage().is_none();
+        let open = whole && word == Word::Go;
         let ready = progress.iter().filter(|_| open).flat_map(|p| p.ready().iter().copied());
-        let free = ready.filter(|step| !run.busy.contains(step));
+        let free = ready.filter(|step| !run.busy.contains(step) && !held.contains(step));
         let (later, wanted): (BTreeSet<usize>, BTreeSet<usize>) = free.partition(|step| run.pauses(*step, wall_ms));
         for step in &later {
             if let Some(at) = run.retry_at_ms(*step) {
                 self.waiting.insert((at, Arc::clone(id), *step));
             }
         }
-        let doomed = open && progress.as_ref().is_some_and(|p| !p.skips().is_empty());
-        run.progress = progress;
+        let doomed = open && progress.is_some_and(|p| !p.skips().is_empty());
+        let stops = progress.is_some_and(|p| !p.stops().is_empty());
+        let ending = whole && (ended || stops || matches!(word, Word::End(_)));
         let before = std::mem::replace(&mut run.queued, wanted.clone());
         if let (Some((_, shapes)), Some(header)) = (run.def(), run.header.get()) {
             for step in before.difference(&wanted) {
@@ -739,10 +773,22 @@ impl Cluster {
         } else {
             self.doomed_runs.remove(id);
         }
+        if ending {
+            self.ending_runs.insert(Arc::clone(id));
+        } else {
+            self.ending_runs.remove(id);
+        }
         if let Some(finished) = run.finished() {
+            self.leave_groups(id);
             self.set_run(id, Run::Finished(finished));
             self.mark_allocs(&format!("{id}-"));
         }
+    }
+
+    fn leave_groups(&mut self, id: &Arc<RunId>) {
+        self.ending_runs.remove(id);
+        let moved = self.groups.set(id, BTreeMap::new());
+        self.changed_runs.extend(moved);
     }
 
     /// Takes all steps of a run out of the queue.

@@ -5,6 +5,7 @@
 
 use crate::cluster::Cluster;
 use crate::fit::{Best, SCORE_MAX};
+use crate::group::{Word, superseded_sentence};
 use crate::node::{Grant, Node, Wish};
 use crate::queue::Age;
 use crate::run::{Definition, LiveRun, Run};
@@ -95,6 +96,12 @@ pub enum Verdict {
     WaitsForSteps,
     /// Its run is being cancelled.
     BeingCancelled,
+    /// Another run or step of its concurrency group goes on.
+    WaitsForGroup,
+    /// As many cells of its matrix run as may.
+    WaitsForCells,
+    /// It waits for a person to start it.
+    WaitsForPerson,
     /// No node is connected.
     NoNode,
     /// No connected node carries its labels.
@@ -239,7 +246,43 @@ impl Cluster {
             explanation.waits_for = waiting.into_iter().map(|(name, _)| name).collect();
             return Some(explanation);
         }
+        if let Some((verdict, sentence)) = self.rule_in_the_way(live, run, step) {
+            return Some(say(verdict, sentence));
+        }
         self.explain_queued(run, live, step, now_ms, say)
+    }
+
+    /// What keeps a step from being placed although its needs have ended.
+    fn rule_in_the_way(&self, live: &LiveRun, run: &RunId, step: usize) -> Option<(Verdict, String)> {
+        let (id, _) = self.runs.get_key_value(run)?;
+        let of_step = self.groups.of_steps(id).find(|(of, ..)| *of == step);
+        let word = self.groups.of_run(id).filter(|(word, _)| *word != Word::Go);
+        match word.or(of_step.map(|(_, word, group)| (word, group))) {
+            Some((Word::Wait(holder), group)) => {
+                let sentence = format!("it waits for run {holder}, which goes on in the concurrency group `{group}`");
+                return Some((Verdict::WaitsForGroup, sentence));
+            }
+            Some((Word::End(by), group)) => {
+                let sentence = format!("it is being cancelled: {}", superseded_sentence(by, group));
+                return Some((Verdict::BeingCancelled, sentence));
+            }
+            Some((Word::Go, _)) | None => {}
+        }
+        let (progress, (def, _)) = (live.progress.as_ref()?, live.def()?);
+        if progress.held().contains(&step) {
+            let matrix = def.rules.matrices.get(def.steps.get(step)?.rules.matrix?)?;
+            let most = matrix.max_parallel.unwrap_or(1);
+            let sentence = format!(
+                "it waits for other cells of `{}`: {most} may run at the same time",
+                matrix.step
+            );
+            return Some((Verdict::WaitsForCells, sentence));
+        }
+        if progress.offered().contains(&step) {
+            let sentence = "it waits for a person to start it; the run ends without it".to_owned();
+            return Some((Verdict::WaitsForPerson, sentence));
+        }
+        None
     }
 
     fn explain_placed(&self, record: &StepRecord, say: impl Fn(Verdict, String) -> Explanation) -> Explanation {

@@ -17,7 +17,8 @@
 use crate::pause::pause_ms;
 use model::step::EARLIER_MAX;
 use model::{
-    Allocation, Attempt, Observed, ObservedState, Outcome, Phase, Retry, StepRecord, StepStatus, Stop, Times, Usage,
+    Allocation, Attempt, Left, Observed, ObservedState, Outcome, Phase, Retry, StepRecord, StepStatus, Stop, Times,
+    Usage,
 };
 
 /// What the definition and the run say about a further attempt.
@@ -67,6 +68,7 @@ pub fn fold(record: &StepRecord, alloc: &Allocation, policy: Policy<'_>, report:
             // A reader of the log waits for this many bytes, so it has to be told a number.
             next.log_bytes = Some(report.log_bytes.unwrap_or(0));
             next.usage = report.usage;
+            next.left.clone_from(&report.left);
             let outcome = report.outcome.clone().unwrap_or_else(|| Outcome::Lost {
                 message: "the node reported its end without an outcome".to_owned(),
             });
@@ -146,9 +148,15 @@ fn what_follows(record: &StepRecord, alloc: &Allocation, policy: Policy<'_>, out
     }
     let told = alloc.stop == Some(Stop::Cancelled) || (policy.cancelled && (lost || drained));
     if told || (*outcome == Outcome::Cancelled && !drained) {
-        let reason = match outcome {
-            Outcome::Cancelled => outcome.sentence(),
-            _ => format!("was cancelled ({})", outcome.sentence()),
+        let told = alloc
+            .stop_reason
+            .as_ref()
+            .filter(|_| alloc.stop == Some(Stop::Cancelled));
+        let reason = match (outcome, told) {
+            (Outcome::Cancelled, None) => outcome.sentence(),
+            (Outcome::Cancelled, Some(why)) => format!("was cancelled: {why}"),
+            (_, None) => format!("was cancelled ({})", outcome.sentence()),
+            (_, Some(why)) => format!("was cancelled: {why} ({})", outcome.sentence()),
         };
         return Next::Ends(StepStatus::Cancelled, Some(reason));
     }
@@ -251,6 +259,7 @@ fn back_to_queue(record: &mut StepRecord, alloc: &Allocation, again: Again, outc
     record.phases = Vec::new();
     record.usage = Usage::default();
     record.placement = None;
+    record.left = Left::default();
     record.reason = Some(format!("attempt {} {}", record.attempt, again.reason));
     record.retry_at_ms = retry_at_ms;
     record.times = Times {

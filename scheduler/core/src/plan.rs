@@ -37,6 +37,8 @@ impl Cluster {
         self.plan_cancels(&mut plan, now_ms);
         self.plan_drains(&mut plan, now_ms);
         self.plan_skips(&mut plan, now_ms);
+        self.plan_ends(&mut plan, now_ms);
+        self.plan_starts(&mut plan, now_ms);
         if wishes {
             plan.more = true;
         } else {
@@ -344,7 +346,7 @@ impl Cluster {
                 let old = run.records.get(&skip.step);
                 let from = run.status(skip.step).unwrap_or(StepStatus::Pending);
                 let mut record = old.cloned().unwrap_or_else(|| StepRecord::first(StepStatus::Skipped));
-                record.status = StepStatus::Skipped;
+                record.status = skip.status;
                 record.reason = Some(skip.reason.clone());
                 record.times.ended_ms = Some(now_ms);
                 Action::End(self.step_write(id, run, skip.step, from, record))
@@ -447,6 +449,7 @@ impl Cluster {
             resources: turn.shape.resources(),
             created_ms: now_ms,
             stop: None,
+            stop_reason: None,
             unknown: model::record::Unknown::new(),
         };
         record.status = StepStatus::Assigned;
@@ -479,7 +482,7 @@ impl Cluster {
     /// Marks what an action touches as taken; answers the team whose share it raises.
     fn hold(&mut self, action: &Action, expected: Expected) -> Option<model::TeamName> {
         match action {
-            Action::DropRequest { id, .. } => {
+            Action::DropRequest { id, .. } | Action::Start { id, .. } => {
                 self.busy_requests.insert(id.clone());
             }
             Action::Attend { id, node, .. } => {
@@ -498,6 +501,9 @@ impl Cluster {
             return None;
         };
         run.busy.insert(step);
+        if matches!(action, Action::Place { .. }) {
+            run.placing.insert(step);
+        }
         let team = run.header.get().map(|h| h.team.clone())?;
         if let Action::Place { alloc, .. } = action {
             self.nodes.reserve(&alloc.node, &Grant::one(&alloc.resources), expected);
@@ -512,11 +518,15 @@ impl Cluster {
         if let Some(Run::Live(run)) = self.runs.get_mut(run_id) {
             run.queued.remove(&step);
         }
+        if matches!(action, Action::Place { .. }) && self.groups.has(run_id) {
+            // It goes on from now: nobody else of its group may.
+            self.mark_run(run_id);
+        }
         matches!(action, Action::Place { .. }).then_some(team)
     }
 }
 
-fn is_active(status: StepStatus) -> bool {
+pub(crate) fn is_active(status: StepStatus) -> bool {
     matches!(status, StepStatus::Assigned | StepStatus::Running)
 }
 

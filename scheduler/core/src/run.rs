@@ -1,11 +1,12 @@
 //! One run as the view knows it: its definition put together from chunks, its steps' records, and
 //! what follows from them. A run whose steps have all ended shrinks to a few bytes a step.
 
+use crate::group::{GroupKey, Member, Of};
 use crate::queue::Age;
 use crate::shape::Shape;
 use crate::slot::{Held, Slot};
 use model::{DefChunk, Fence, RunDef, RunHeader, RunId, StepRecord, StepStatus};
-use pipeline::progress::{Progress, Records};
+use pipeline::progress::{Answers, Progress, Records};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -43,12 +44,16 @@ pub(crate) struct LiveRun {
     pub(crate) steps: BTreeMap<usize, Slot<()>>,
     /// The step records that can be read.
     pub(crate) records: Records,
+    /// What the rules of its steps have answered.
+    pub(crate) answers: Answers,
     /// What follows from the definition and the records, as of the last refresh.
     pub(crate) progress: Option<Progress>,
     /// The steps that stand in the queue.
     pub(crate) queued: BTreeSet<usize>,
     /// The steps for which something is proposed and not yet committed.
     pub(crate) busy: BTreeSet<usize>,
+    /// Those among them that are about to be placed.
+    pub(crate) placing: BTreeSet<usize>,
 }
 
 /// A run's definition.
@@ -108,7 +113,11 @@ impl LiveRun {
         if taken {
             match record {
                 Some(record) => self.records.insert(step, record),
-                None => self.records.remove(&step),
+                None => {
+                    // The run is being taken away or put back: its needs may end anew.
+                    self.answers = Answers::default();
+                    self.records.remove(&step)
+                }
             };
         }
         taken
@@ -139,6 +148,46 @@ impl LiveRun {
     /// Whether the step still waits for its next attempt at this time.
     pub(crate) fn pauses(&self, step: usize, now_ms: u64) -> bool {
         self.retry_at_ms(step).is_some_and(|at| at > now_ms)
+    }
+
+    /// Works out anew what follows from the definition and the records.
+    pub(crate) fn judge(&mut self) {
+        self.progress = match (&self.definition, self.header.get()) {
+            (Definition::Ready { def, .. }, Some(header)) => {
+                Some(Progress::remembering(header, def, &self.records, &mut self.answers))
+            }
+            _ => None,
+        };
+    }
+
+    /// What the run and its steps are to their groups of concurrency.
+    pub(crate) fn memberships(&self) -> BTreeMap<(GroupKey, usize), Member> {
+        let mut members = BTreeMap::new();
+        let (Some(header), Some((def, _)), Some(progress)) = (self.header.get(), self.def(), &self.progress) else {
+            return members;
+        };
+        let key = |of: Of, name: &str| GroupKey {
+            team: header.team.clone(),
+            pipeline: header.pipeline.clone(),
+            of,
+            name: name.to_owned(),
+        };
+        if let Some(rules) = &def.rules.concurrency {
+            let begun = !self.placing.is_empty() || self.records.values().any(|record| record.attempt > 0);
+            let member = Member::new(rules, header.number, begun);
+            members.insert((key(Of::Runs, &rules.group), 0), member);
+        }
+        for (step, def) in def.steps.iter().enumerate() {
+            let Some(rules) = &def.rules.concurrency else { continue };
+            let goes_on = match progress.statuses()[step] {
+                StepStatus::Assigned | StepStatus::Running => true,
+                StepStatus::Queued => self.placing.contains(&step),
+                _ => continue,
+            };
+            let member = Member::new(rules, header.number, goes_on);
+            members.insert((key(Of::Steps, &rules.group), step), member);
+        }
+        members
     }
 
     fn read_definition(&mut self) {

@@ -2,6 +2,7 @@
 //! event; nothing at run time depends on it.
 
 use crate::cluster::Cluster;
+use crate::group::{Groups, Word};
 use crate::node::{Grant, Node};
 use crate::queue::{Queue, Shares};
 use crate::run::Run;
@@ -29,6 +30,7 @@ impl Cluster {
         self.check_grants()?;
         self.check_index()?;
         self.check_queue()?;
+        self.check_groups()?;
         self.check_shares()?;
         self.check_in_flight()?;
         let live = self.runs.values().filter(|r| matches!(r, Run::Live(_))).count();
@@ -119,14 +121,35 @@ impl Cluster {
             if self.cancels.contains_key(&**id) || run.damage().is_some() {
                 continue;
             }
-            for step in pipeline::progress::ready_steps(def, &run.records) {
-                if !run.busy.contains(&step) && !run.pauses(step, self.wall_ms) {
+            if self.groups.of_run(id).is_some_and(|(word, _)| word != Word::Go) {
+                continue;
+            }
+            let held = |step: usize| {
+                self.groups
+                    .of_steps(id)
+                    .any(|(of, word, _)| of == step && word != Word::Go)
+            };
+            for step in pipeline::progress::ready_steps(header, def, &run.records) {
+                if !run.busy.contains(&step) && !run.pauses(step, self.wall_ms) && !held(step) {
                     expected.insert(&header.team, &shapes[step], run.age(id, step));
                 }
             }
         }
         demand(self.queue == expected, || {
             format!("the queue has {}, should have {}", self.queue.len(), expected.len())
+        })
+    }
+
+    /// In no group do two go on, unless both had begun before they could be told.
+    fn check_groups(&self) -> Result<(), Breach> {
+        let mut expected = Groups::default();
+        for (id, run) in &self.runs {
+            if let Run::Live(run) = run {
+                expected.set(id, run.memberships());
+            }
+        }
+        demand(self.groups == expected, || {
+            format!("the groups are {:?}, should be {expected:?}", self.groups)
         })
     }
 

@@ -57,6 +57,10 @@ impl Cluster {
                 self.check_lost(&alloc.node, node)
             }
             Action::End(write) => self.check_step(write),
+            Action::Start { write, id, seen } => {
+                self.check_step(write)?;
+                self.check_request(id, *seen)
+            }
             Action::Stop {
                 alloc,
                 seen,
@@ -80,13 +84,7 @@ impl Cluster {
                 alloc,
                 node_revision,
                 session_revision,
-            } => {
-                self.check_step(write)?;
-                if self.cancels.contains_key(&write.run) {
-                    return Err(Refusal::RunCancelled(write.run.clone()));
-                }
-                self.check_node(alloc, *node_revision, *session_revision)
-            }
+            } => self.check_place(write, alloc, (*node_revision, *session_revision)),
             Action::DropRequest { id, seen, .. } => self.check_request(id, *seen),
             Action::Clean {
                 run,
@@ -103,6 +101,14 @@ impl Cluster {
                     .try_for_each(|(id, revision)| self.check_report(id, *revision))
             }
         }
+    }
+
+    fn check_place(&self, write: &StepWrite, alloc: &Allocation, (node, session): (u64, u64)) -> Result<(), Refusal> {
+        self.check_step(write)?;
+        if self.cancels.contains_key(&write.run) {
+            return Err(Refusal::RunCancelled(write.run.clone()));
+        }
+        self.check_node(alloc, node, session)
     }
 
     fn check_cleaned(&self, run: &RunId, step: usize, seen: Option<Expect>) -> Result<(), Refusal> {
@@ -211,6 +217,11 @@ impl Cluster {
                 self.wrote(write, revision);
                 transition(write)
             }
+            Action::Start { write, id, .. } => {
+                self.removed_request(id, revision);
+                self.wrote(write, revision);
+                transition(write)
+            }
             Action::Stop { alloc, .. } => {
                 self.on_alloc(
                     &alloc.node,
@@ -293,7 +304,7 @@ impl Cluster {
     fn release(&mut self, in_flight: &InFlight) {
         let action = &*in_flight.action;
         match action {
-            Action::DropRequest { id, .. } => {
+            Action::DropRequest { id, .. } | Action::Start { id, .. } => {
                 self.busy_requests.remove(id);
             }
             Action::Attend { id, node, .. } => {
@@ -319,6 +330,7 @@ impl Cluster {
         if let Some((run, step)) = action.step() {
             if let Some(Run::Live(live)) = self.runs.get_mut(run) {
                 live.busy.remove(&step);
+                live.placing.remove(&step);
             }
             self.mark_run(run);
             self.mark_allocs(&format!("{run}-{step}-"));

@@ -106,7 +106,7 @@ impl Cluster {
 
 fn node_of(what: &RequestKind) -> Option<&NodeId> {
     match what {
-        RequestKind::Cancel { .. } => None,
+        RequestKind::Cancel { .. } | RequestKind::Start { .. } => None,
         RequestKind::Cordon { node }
         | RequestKind::Uncordon { node }
         | RequestKind::Drain { node, .. }
@@ -134,7 +134,7 @@ fn wanted(request: &Request, node: &NodeId, now: Option<&Eligibility>, epoch: Op
     }));
     match &request.what {
         RequestKind::Uncordon { .. } => return Wanted::Nothing,
-        RequestKind::Cordon { .. } | RequestKind::Cancel { .. } => {}
+        RequestKind::Cordon { .. } | RequestKind::Cancel { .. } | RequestKind::Start { .. } => {}
         RequestKind::Drain { deadline_ms, .. } => {
             next.drain = Some(Drain {
                 deadline_ms: *deadline_ms,

@@ -3,15 +3,44 @@
 
 mod world;
 
-use model::{NodeId, ObservedState, Outcome, RequestKind, Resources, RetryOn, RunId, StepStatus, key};
+use model::{
+    Concurrency, Condition, MatrixRules, NodeId, ObservedState, Outcome, Queue, RequestKind, Resources, RetryOn,
+    RunDef, RunId, RunRules, StepStatus, key,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use scheduler::{Action, Cluster, Folded, Policy, fold};
 use std::collections::BTreeMap;
 use world::*;
 
-/// Half cores, memory, whether it needs arm, its needs, whether it may run twice.
-type StepDraft = (u64, u64, bool, Vec<Index>, bool);
+/// Half cores, memory, whether it needs arm, its needs, whether it may run twice, its rule.
+type StepDraft = (u64, u64, bool, Vec<Index>, bool, StepRule);
+
+/// What a run asks for besides its steps.
+#[derive(Debug, Clone, Copy)]
+enum RunRule {
+    None,
+    Group(Queue, bool),
+}
+
+/// What a step asks for.
+#[derive(Debug, Clone, Copy)]
+enum StepRule {
+    None,
+    Group(Queue, bool),
+    /// A cell of the run's only matrix: one at a time, and none after the first failure.
+    Cell,
+    /// It runs also after a failure.
+    Always,
+}
+
+fn group((queue, cancel_in_progress): (Queue, bool)) -> Concurrency {
+    Concurrency {
+        group: "g".to_owned(),
+        cancel_in_progress,
+        queue,
+    }
+}
 
 /// Something that happens to the world.
 #[derive(Debug, Clone)]
@@ -24,6 +53,7 @@ enum Deed {
     },
     AddRun {
         team: u8,
+        rule: RunRule,
         steps: Vec<StepDraft>,
     },
     Connection {
@@ -66,6 +96,10 @@ enum Deed {
     },
 }
 
+fn asked() -> impl Strategy<Value = (Queue, bool)> {
+    (prop_oneof![Just(Queue::Latest), Just(Queue::All)], any::<bool>())
+}
+
 fn deed() -> impl Strategy<Value = Deed> {
     let step = (
         1_u64..9,
@@ -73,11 +107,22 @@ fn deed() -> impl Strategy<Value = Deed> {
         any::<bool>(),
         prop::collection::vec(any::<Index>(), 0..3),
         prop::bool::weighted(0.7),
+        prop_oneof![
+            6 => Just(StepRule::None),
+            1 => asked().prop_map(|(queue, cancel)| StepRule::Group(queue, cancel)),
+            1 => Just(StepRule::Cell),
+            1 => Just(StepRule::Always),
+        ],
     );
+    let rule = prop_oneof![
+        3 => Just(RunRule::None),
+        1 => asked().prop_map(|(queue, cancel)| RunRule::Group(queue, cancel)),
+    ];
     prop_oneof![
         2 => (1_u64..9, 1_u64..17, 1_u32..5, any::<bool>())
             .prop_map(|(cpu, memory, slots, arm)| Deed::AddNode { cpu, memory, slots, arm }),
-        3 => (0_u8..3, prop::collection::vec(step, 1..6)).prop_map(|(team, steps)| Deed::AddRun { team, steps }),
+        3 => (0_u8..3, rule, prop::collection::vec(step, 1..6))
+            .prop_map(|(team, rule, steps)| Deed::AddRun { team, rule, steps }),
         1 => any::<Index>().prop_map(|node| Deed::Connection { node }),
         1 => any::<Index>().prop_map(|node| Deed::Stream { node }),
         1 => (any::<Index>(), 0_u8..5).prop_map(|(node, kind)| Deed::Wish { node, kind }),
@@ -135,7 +180,7 @@ impl History {
                 self.nodes
                     .push(world.add_node(&name, room(cpu * 1_000, *memory), *slots, &[("arch", arch)]));
             }
-            Deed::AddRun { team, steps } => self.add_run(*team, steps),
+            Deed::AddRun { team, rule, steps } => self.add_run(*team, *rule, steps),
             Deed::Connection { node } => {
                 if let Some(id) = pick(&self.nodes, node) {
                     if world.keys.contains_key(&key::session(id)) {
@@ -186,19 +231,31 @@ impl History {
         }
     }
 
-    fn add_run(&mut self, team: u8, steps: &[StepDraft]) {
+    fn add_run(&mut self, team: u8, rule: RunRule, steps: &[StepDraft]) {
         let world = &mut self.world;
         let id = format!("r{}", world.revision);
         let made = steps
             .iter()
             .enumerate()
-            .map(|(n, (cpu, memory, arm, needs, idempotent))| {
+            .map(|(n, (cpu, memory, arm, needs, idempotent, rule))| {
                 let mut needs: Vec<usize> = needs.iter().filter(|_| n > 0).map(|i| i.index(n.max(1))).collect();
                 needs.sort_unstable();
                 needs.dedup();
                 let mut step = step(&format!("s{n}"), &needs, ask(cpu * 500, *memory));
                 step.idempotent = *idempotent;
                 step.retry.on = vec![RetryOn::Infra, RetryOn::Timeout, RetryOn::Exit(75)];
+                match *rule {
+                    StepRule::None => {}
+                    StepRule::Group(queue, cancel) => step.rules.concurrency = Some(group((queue, cancel))),
+                    StepRule::Cell => step.rules.matrix = Some(0),
+                    StepRule::Always => {
+                        step.rules.condition = Some(Condition {
+                            expression: "always()".to_owned(),
+                            whatever_ends: true,
+                            skipped: String::new(),
+                        });
+                    }
+                }
                 if *arm {
                     labelled(step, &[("arch", "arm64")])
                 } else {
@@ -208,8 +265,16 @@ impl History {
         let made: Vec<_> = made.collect();
         let count = made.len();
         let created = world.revision;
-        self.runs
-            .push((world.add_run_of(&format!("team{team}"), &id, created, made), count));
+        let cells = made.iter().any(|step| step.rules.matrix.is_some());
+        let rules = RunRules {
+            concurrency: match rule {
+                RunRule::None => None,
+                RunRule::Group(queue, cancel) => Some(group((queue, cancel))),
+            },
+            matrices: cells.then(one_at_a_time).into_iter().collect(),
+        };
+        let run = world.add_ruled_of(&format!("team{team}"), &id, created, rules, made);
+        self.runs.push((run, count));
     }
 
     fn archive(&mut self, run: &Index, header_first: bool) {
@@ -284,6 +349,14 @@ impl History {
     }
 }
 
+fn one_at_a_time() -> MatrixRules {
+    MatrixRules {
+        step: "cells".to_owned(),
+        fail_fast: true,
+        max_parallel: Some(1),
+    }
+}
+
 fn lost() -> Outcome {
     Outcome::Lost {
         message: "rebooted".to_owned(),
@@ -351,6 +424,51 @@ fn check_attempts(world: &World) {
             (Some(_), Some(other)) => assert_eq!(other, id, "two orders for step {step} of {run}"),
             (Some(_), None) => drop(standing.insert((run, step), id.to_owned())),
             (None, _) => drop(standing.remove(&(run, step))),
+        }
+    }
+}
+
+/// At no revision have two runs of a group orders, nor two steps of one, nor two cells of a matrix
+/// that allows one.
+fn check_groups(world: &World) {
+    let mut teams: BTreeMap<RunId, String> = BTreeMap::new();
+    let mut defs: BTreeMap<RunId, RunDef> = BTreeMap::new();
+    let mut holders: BTreeMap<String, (RunId, usize)> = BTreeMap::new();
+    for told in &world.history {
+        match (key::parse_run(&told.key), &told.value) {
+            (Some(key::RunKey::Def(run, 0)), Some(value)) => {
+                let chunk: model::DefChunk = model::decode(value).expect("ours");
+                defs.insert(run, RunDef::from_chunks(&[chunk]).expect("ours"));
+            }
+            (Some(key::RunKey::Header(run)), Some(value)) => {
+                let header: model::RunHeader = model::decode(value).expect("ours");
+                teams.insert(run, header.team.to_string());
+            }
+            _ => {}
+        }
+        let Some((_, id)) = told.key.strip_prefix(key::ALLOCS).and_then(|k| k.split_once('/')) else {
+            continue;
+        };
+        let (run, step, _) = model::AllocId::new(id).ok().and_then(|id| id.parts()).expect("ours");
+        match &told.value {
+            Some(_) => drop(holders.insert(id.to_owned(), (run, step))),
+            None => drop(holders.remove(id)),
+        }
+        let (mut runs, mut steps, mut cells) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for (run, step) in holders.values() {
+            let (def, team) = (&defs[run], &teams[run]);
+            if let Some(rules) = &def.rules.concurrency {
+                let other = runs.insert((team, &rules.group), run);
+                assert!(other.is_none_or(|other| other == run), "{run} beside {other:?}");
+            }
+            if let Some(rules) = &def.steps[*step].rules.concurrency {
+                let other = steps.insert((team, &rules.group), (run, step));
+                assert_eq!(other, None, "beside step {step} of {run}");
+            }
+            if def.steps[*step].rules.matrix.is_some() {
+                let other = cells.insert(run, step);
+                assert_eq!(other, None, "beside cell {step} of {run}");
+            }
         }
     }
 }
@@ -431,6 +549,7 @@ proptest! {
         history.world.settle();
         check_capacity(&history.world);
         check_attempts(&history.world);
+        check_groups(&history.world);
         // Once all nodes are back and every attempt ends, whatever fits somewhere ends.
         for node in history.nodes.clone() {
             history.world.ask_for(&format!("last-{node}"), RequestKind::Uncordon { node: node.clone() });
@@ -448,13 +567,18 @@ proptest! {
             active = history.active();
         }
         check_capacity(&history.world);
+        check_groups(&history.world);
         for (run, count) in history.runs.clone() {
             for step in 0..count {
                 if history.world.status(&run, step).is_some_and(|s| s == StepStatus::Queued) {
                     let explanation = history.world.explain(&run, step);
+                    // Behind one that waits for a node in vain, the others of its group wait as well.
                     let hopeless = matches!(
                         explanation.verdict,
-                        scheduler::Verdict::NoNode | scheduler::Verdict::NoLabel | scheduler::Verdict::TooLarge
+                        scheduler::Verdict::NoNode
+                            | scheduler::Verdict::NoLabel
+                            | scheduler::Verdict::TooLarge
+                            | scheduler::Verdict::WaitsForGroup
                     );
                     prop_assert!(hopeless, "{} waits although {}", step, explanation);
                 }

@@ -376,7 +376,7 @@ impl Work {
             Some(Action::Lose { alloc, .. }) => {
                 tracing::warn!(node_id = %alloc.node, alloc_id = %alloc.alloc, "attempt given up with its node");
             }
-            Some(Action::Fold { .. } | Action::End(_) | Action::Place { .. }) | None => {}
+            Some(Action::Fold { .. } | Action::End(_) | Action::Start { .. } | Action::Place { .. }) | None => {}
         }
         if let Some(transition) = self.cluster.confirm(ticket, revision.0) {
             self.metrics.count(&transition);

@@ -26,6 +26,7 @@ async fn build_live_steps(store: &MemoryStore) {
             title: None,
             stages: Vec::new(),
             steps: steps(STEPS),
+            rules: model::RunRules::default(),
         };
         def.steps.iter_mut().for_each(|step| step.needs = Vec::new());
         let (id, chunks) = (format!("run{number:04}"), def.to_chunks());
@@ -61,6 +62,7 @@ fn placed_by_hand(run: &RunId, step: usize) -> (StepRecord, Allocation) {
         resources: steps(1)[0].resources,
         created_ms: 1,
         stop: None,
+        stop_reason: None,
         unknown: Unknown::new(),
     };
     (record, order)

@@ -121,6 +121,7 @@ mod tests {
             resources: Resources::default(),
             created_ms: 0,
             stop,
+            stop_reason: None,
             unknown: model::record::Unknown::new(),
         }
     }

@@ -90,12 +90,16 @@ impl Gathered {
     #[must_use]
     pub fn size(&self) -> usize {
         let text = match &self.report.outcome {
-            Some(Outcome::StartFailed { message, .. } | Outcome::Lost { message }) => message.len(),
+            Some(
+                Outcome::StartFailed { message, .. } | Outcome::Lost { message } | Outcome::OutputRefused { message },
+            ) => message.len(),
             Some(Outcome::CommandMissing { command, message }) => command.len() + message.len(),
             _ => 0,
         };
         let phases: usize = self.report.phases.iter().map(|p| p.name.len() + 40).sum();
-        400 + text + phases
+        let outputs = self.report.left.outputs.iter();
+        let outputs: usize = outputs.map(|(key, text)| key.len() + text.len() + 8).sum();
+        400 + text + phases + outputs + self.report.left.summary.len()
     }
 }
 
@@ -129,6 +133,7 @@ mod tests {
             outcome: ended.then_some(Outcome::Exited { code: 0 }),
             log_bytes: ended.then_some(12),
             usage: Usage::default(),
+            left: model::Left::default(),
             unknown: model::record::Unknown::new(),
         }
     }
@@ -146,6 +151,7 @@ mod tests {
             resources: Resources::default(),
             created_ms: 0,
             stop: None,
+            stop_reason: None,
             unknown: model::record::Unknown::new(),
         }
     }

@@ -71,6 +71,7 @@ fn exited(code: i32) -> Event {
         outcome: Outcome::Exited { code },
         log_bytes: 7,
         usage: Usage::default(),
+        left: model::Left::default(),
     }
 }
 
@@ -86,6 +87,7 @@ fn end(outcome: Outcome) -> Box<End> {
         outcome,
         log_bytes: 7,
         usage: Usage::default(),
+        left: model::Left::default(),
     })
 }
 
@@ -257,6 +259,7 @@ fn a_command_that_is_missing_leaves_a_line_in_the_log() {
         },
         log_bytes: 0,
         usage: Usage::default(),
+        left: model::Left::default(),
     };
     check(
         fresh(),

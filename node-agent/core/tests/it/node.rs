@@ -35,6 +35,7 @@ fn exited() -> Event {
         outcome: Outcome::Exited { code: 0 },
         log_bytes: 0,
         usage: Usage::default(),
+        left: model::Left::default(),
     }
 }
 
@@ -126,6 +127,7 @@ fn only_so_many_finished_allocations_are_remembered() {
             outcome: Outcome::Cancelled,
             log_bytes: 0,
             usage: Usage::default(),
+            left: model::Left::default(),
         };
         let entry = Entry {
             order: order(step, 1),

@@ -91,5 +91,6 @@ fn def() -> StepDef {
         labels: BTreeMap::new(),
         retry: model::Retry::default(),
         idempotent: true,
+        rules: model::StepRules::default(),
     }
 }

@@ -254,6 +254,7 @@ impl World {
                 outcome: Outcome::Exited { code: 0 },
                 log_bytes: 3,
                 usage: Usage::default(),
+                left: model::Left::default(),
             },
             Some(Container::Broken) => Event::Vanished { message: String::new() },
         };

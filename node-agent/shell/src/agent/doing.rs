@@ -191,6 +191,7 @@ impl Agent {
             sandboxes: self.sandboxes.clone(),
             id: alloc.to_string(),
             exit_path: self.data.alloc(alloc).exit(),
+            upper: self.data.alloc(alloc).upper(),
             def: def.clone(),
             began_ms: self.rooms.get(alloc).and_then(|room| room.launch_began_ms),
         };

@@ -209,6 +209,7 @@ pub(crate) fn def() -> StepDef {
         labels: BTreeMap::new(),
         retry: model::Retry::default(),
         idempotent: true,
+        rules: model::StepRules::default(),
     }
 }
 

@@ -218,8 +218,28 @@ impl World {
     }
 
     pub(crate) fn add_run_of(&mut self, team: &str, id: &str, created_ms: u64, steps: Vec<StepDef>) -> RunId {
-        let (header, def) = run(team, id, created_ms, steps);
-        for (n, chunk) in def.to_chunks().iter().enumerate() {
+        self.add_ruled_of(team, id, created_ms, model::RunRules::default(), steps)
+    }
+
+    pub(crate) fn add_ruled(&mut self, id: &str, number: u64, rules: model::RunRules, steps: Vec<StepDef>) -> RunId {
+        self.add_ruled_of("default", id, number, rules, steps)
+    }
+
+    /// A run with rules of its own; its number is also when it was made, milliseconds.
+    pub(crate) fn add_ruled_of(
+        &mut self,
+        team: &str,
+        id: &str,
+        number: u64,
+        rules: model::RunRules,
+        steps: Vec<StepDef>,
+    ) -> RunId {
+        let (mut header, mut def) = run(team, id, number, steps);
+        header.number = number;
+        def.rules = rules;
+        let chunks = def.to_chunks();
+        header.def_chunks = chunks.len();
+        for (n, chunk) in chunks.iter().enumerate() {
             self.put(key::run_def(&header.id, n), chunk);
         }
         self.put(key::run(&header.id), &header);
@@ -333,6 +353,7 @@ pub(crate) fn step(name: &str, needs: &[usize], resources: Resources) -> StepDef
         labels: BTreeMap::new(),
         retry: Retry::default(),
         idempotent: true,
+        rules: model::StepRules::default(),
     }
 }
 
@@ -359,6 +380,7 @@ pub(crate) fn run(team: &str, id: &str, created_ms: u64, steps: Vec<StepDef>) ->
             name: StepName::new("main").expect("legal"),
         }],
         steps,
+        rules: model::RunRules::default(),
     };
     let header = RunHeader {
         id: RunId::new(id).expect("legal"),
@@ -375,6 +397,7 @@ pub(crate) fn run(team: &str, id: &str, created_ms: u64, steps: Vec<StepDef>) ->
             event: Event::Push,
         },
         variables: BTreeMap::new(),
+        inputs: std::collections::BTreeMap::new(),
         created_ms,
         def_chunks: def.to_chunks().len(),
         steps: def.steps.len(),
@@ -407,6 +430,7 @@ pub(crate) fn observed(alloc: &AllocId, fence: Fence, state: ObservedState, outc
             cpu_ms: 6,
             throttled_ms: 7,
         },
+        left: model::Left::default(),
         unknown: Unknown::new(),
     }
 }

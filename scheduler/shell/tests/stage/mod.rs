@@ -352,6 +352,7 @@ pub(crate) fn steps(count: usize) -> Vec<StepDef> {
         labels: BTreeMap::new(),
         retry: model::Retry::default(),
         idempotent: true,
+        rules: model::StepRules::default(),
     };
     (0..count).map(step).collect()
 }
@@ -365,6 +366,7 @@ pub(crate) async fn add_run(store: &MemoryStore, id: &str, count: usize) -> RunI
             name: StepName::new("main").expect("legal"),
         }],
         steps: steps(count),
+        rules: model::RunRules::default(),
     };
     let header = header(id, count);
     put(store, key::run_def(&header.id, 0), &def.to_chunks()[0]).await;
@@ -391,6 +393,7 @@ pub(crate) async fn end_with(store: &MemoryStore, run: &RunId, step: usize, outc
         outcome: Some(outcome),
         log_bytes: Some(3),
         usage: Usage::default(),
+        left: model::Left::default(),
         unknown: Unknown::new(),
     };
     let order = key::alloc(&node_id(), &alloc);
@@ -432,6 +435,7 @@ pub(crate) fn header(id: &str, count: usize) -> RunHeader {
             event: Event::Push,
         },
         variables: BTreeMap::new(),
+        inputs: std::collections::BTreeMap::new(),
         created_ms: 1,
         def_chunks: 1,
         steps: count,
