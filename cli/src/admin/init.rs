@@ -61,6 +61,9 @@ pub(crate) struct InitArguments {
     /// A file with the key's secret part [default: AWS_SECRET_ACCESS_KEY of each server]
     #[arg(long, value_name = "FILE", requires = "s3_access_key_file")]
     s3_secret_key_file: Option<PathBuf>,
+    /// The authority of the object store's certificate (PEM), unless it is one of those that every machine believes
+    #[arg(long, value_name = "FILE", requires = "s3_bucket")]
+    s3_ca: Option<PathBuf>,
     /// The database for finished runs: postgres://USER[:PASSWORD]@HOST[:PORT]/DATABASE
     #[arg(long, value_name = "URL")]
     postgres: Option<String>,
@@ -226,6 +229,7 @@ fn copies(arguments: &InitArguments) -> Vec<(&PathBuf, &'static str)> {
         (&arguments.etcd_key, "etcd.key"),
         (&arguments.s3_access_key_file, "s3-access-key"),
         (&arguments.s3_secret_key_file, "s3-secret-key"),
+        (&arguments.s3_ca, "s3-ca.pem"),
         (&arguments.postgres_ca, "postgres-ca.pem"),
     ];
     all.into_iter()
@@ -297,6 +301,9 @@ fn s3(arguments: &InitArguments, bucket: &str) -> Value {
     if arguments.s3_access_key_file.is_some() {
         section["access_key_file"] = json!("s3-access-key");
         section["secret_key_file"] = json!("s3-secret-key");
+    }
+    if arguments.s3_ca.is_some() {
+        section["ca"] = json!("s3-ca.pem");
     }
     section
 }
