@@ -1124,6 +1124,30 @@ pub struct JoinTokenList {
     pub join_tokens: Vec<JoinToken>,
 }
 
+/// Answer of `GET /node-certificates`: when the certificates of nodes end, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeCertificates {
+    /// Machines that have joined and were not removed.
+    pub members: usize,
+    /// Of these, those whose certificate has ended: they have to join again.
+    pub ended: usize,
+    /// Of these, those of whose certificate the end is not known before they renew it.
+    pub unknown: usize,
+    /// Those that end first, at most 100, the first one first; also those that have ended.
+    pub nearest: Vec<NodeCertificate>,
+}
+
+/// When a node's newest certificate ends. Its agent renews it after two thirds of its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeCertificate {
+    /// The node.
+    pub node_id: String,
+    /// The host's name when it joined.
+    pub name: String,
+    /// Milliseconds of the Unix epoch.
+    pub ends_ms: u64,
+}
+
 /// Every error: RFC 9457 `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {

@@ -85,7 +85,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
             Command::Dev(dev) => dev::run(dev).await.map(|()| 0),
             Command::Server(role) => server::run_role(role).await.map(|()| 0),
             Command::Agent(role) => agent::run_role(role).await.map(|()| 0),
-            Command::Admin(command) => admin::execute(command, arguments.global.output).await,
+            Command::Admin(command) => admin::execute(command, &arguments.global).await,
             Command::Bench(arguments) => match bench::run(arguments).await {
                 Ok(()) => Ok(0),
                 Err(cause) => Err(Failure::Internal(cause.to_string())),

@@ -337,6 +337,10 @@ pub struct Member {
     pub token: String,
     /// When it joined, milliseconds of the Unix epoch.
     pub joined_ms: u64,
+    /// When the newest certificate ends that it was given, milliseconds of the Unix epoch; not known of
+    /// one that has not renewed its certificate since this is written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_ends_ms: Option<u64>,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub unknown: Unknown,

@@ -333,6 +333,7 @@ mod tests {
             assert_eq!(store.get(key).await.unwrap(), None, "{key}");
         }
         let member = Member {
+            certificate_ends_ms: None,
             node: NodeId::new("n1").unwrap(),
             name: "host".to_owned(),
             token: "rack".to_owned(),

@@ -203,6 +203,7 @@ pub(super) async fn join(
             name: request.name.clone(),
             token: token.name.clone(),
             joined_ms: now_ms(),
+            certificate_ends_ms: ends_ms(&certificate_pem),
             unknown: Unknown::new(),
         };
         let txn = Txn::new()
@@ -231,7 +232,14 @@ fn new_node() -> NodeId {
     NodeId::new(id).expect("a letter and a ULID are a legal id")
 }
 
-/// rpc RenewCertificate: for the member at the other end, and for nobody else.
+/// When a certificate ends that was just made, milliseconds of the Unix epoch.
+fn ends_ms(certificate_pem: &str) -> Option<u64> {
+    let certificate = pki::Certificate::from_pem(certificate_pem).ok()?;
+    Some(certificate.not_after_s.saturating_mul(1_000))
+}
+
+/// rpc RenewCertificate: for the member at the other end, and for nobody else. When the certificate
+/// ends is written down before it is handed over.
 pub(super) async fn renew(
     store: &dyn Store,
     membership: &Membership,
@@ -241,12 +249,35 @@ pub(super) async fn renew(
     let admitted = member(store, peer).await?;
     let node = admitted.node.ok_or_else(|| Status::unauthenticated("no node"))?;
     let certificate_pem = membership.certify(&request.csr_pem, &node)?;
+    write_down(store, &node, ends_ms(&certificate_pem)).await?;
     tracing::info!(node_id = %node, "certificate renewed");
     let reply = RenewCertificateReply {
         certificate_pem,
         authority_pem: membership.tls.trust().pem(),
     };
     Ok((node, reply))
+}
+
+/// A member that was removed meanwhile stays removed.
+async fn write_down(store: &dyn Store, node: &NodeId, ends_ms: Option<u64>) -> Result<(), Status> {
+    for _ in 0..TRIES_MAX {
+        let found = store.get(&key::member(node)).await.map_err(|e| unavailable(&e))?;
+        let Some(entry) = found else {
+            return Err(Status::permission_denied(End::Removed(node.clone()).to_string()));
+        };
+        let mut member: Member = entry.decode().map_err(|error| {
+            tracing::error!(%error, node_id = %node, "member does not decode");
+            Status::internal("the node's record is damaged; remove the node, and have the machine join again")
+        })?;
+        member.certificate_ends_ms = ends_ms;
+        let txn = Txn::new()
+            .expect(&entry.key, Expect::Revision(entry.mod_revision))
+            .put(&entry.key, &member);
+        if let Commit::Applied(_) = store.commit(txn).await.map_err(|e| unavailable(&e))? {
+            return Ok(());
+        }
+    }
+    Err(Status::aborted("the node's record changes all the time; try again"))
 }
 
 #[cfg(test)]

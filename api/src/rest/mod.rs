@@ -4,6 +4,7 @@
 //! the router cannot differ. Not here: gRPC, log bytes, intake of triggers.
 
 mod body;
+mod certificates;
 mod describe;
 mod events;
 mod explain;
@@ -69,6 +70,7 @@ fn admin_routes() -> OpenApiRouter<Shared> {
         .routes(routes!(nodes::confirm_gone))
         .routes(routes!(joining::list, joining::create))
         .routes(routes!(joining::delete))
+        .routes(routes!(certificates::list))
         .routes(routes!(session::get, session::create, session::delete))
 }
 

@@ -1,11 +1,14 @@
 //! `admin certs`: every certificate of a folder shown, a server's or the authority itself rotated.
 //!
 //! The authority is rotated in three steps, each with time between them for every member to learn
-//! of it: the new one is believed, then it signs, then the old one is not believed any more. Not
-//! here: certificates of nodes, which renew themselves.
+//! of it: the new one is believed, then it signs, then the old one is not believed any more.
+//!
+//! The certificates of nodes lie on the nodes, which renew them by themselves; when they end is asked of
+//! a server. Not here: renewing them.
 
-use crate::client::OutputForm;
+use crate::client::{self, GlobalOptions, OutputForm};
 use crate::error::Failure;
+use api::dto::{NodeCertificate, NodeCertificates};
 use clap::{Args, Subcommand, ValueEnum};
 use pki::{AUTHORITY_LIFE, Authority, Certificate, Identity, PkiError, SERVER_LIFE, Trust};
 use std::path::{Path, PathBuf};
@@ -19,17 +22,30 @@ const DEPTH_MAX: usize = 2;
 /// More files than any folder of certificates has.
 const FILES_MAX: usize = 10_000;
 
+/// Where servers and nodes have their certificates.
+const DIR_DEFAULT: &str = "/etc/buildflow";
+
+/// Most nodes that are named of those whose certificates have ended.
+const ENDED_NAMED_MAX: usize = 10;
+
 /// `buildflow admin certs`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertsCommand {
     /// Show every certificate below a folder: whose it is, and how long it still goes
-    Show {
-        /// The folder of `admin init`, or /etc/buildflow of a server or node
-        #[arg(long, value_name = "FOLDER", default_value = "/etc/buildflow")]
-        dir: PathBuf,
-    },
+    Show(ShowArguments),
     /// Make certificates of servers anew, or take one step of rotating the authority
     Rotate(RotateArguments),
+}
+
+/// `buildflow admin certs show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArguments {
+    /// The folder of `admin init`, or of a server or node [default: /etc/buildflow, where it is there]
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+    /// Ask a server too (--addr) when the certificates of nodes end
+    #[arg(long)]
+    nodes: bool,
 }
 
 /// `buildflow admin certs rotate`.
@@ -57,9 +73,9 @@ enum Step {
     Finish,
 }
 
-pub(super) fn certs(command: &CertsCommand, output: OutputForm) -> Result<(), Failure> {
+pub(super) async fn certs(command: &CertsCommand, global: &GlobalOptions) -> Result<(), Failure> {
     match command {
-        CertsCommand::Show { dir } => show(dir, output),
+        CertsCommand::Show(arguments) => show(arguments, global).await,
         CertsCommand::Rotate(arguments) => rotate(arguments),
     }
 }
@@ -74,21 +90,61 @@ struct Found {
     certificate: Certificate,
 }
 
-fn show(dir: &Path, output: OutputForm) -> Result<(), Failure> {
+async fn show(arguments: &ShowArguments, global: &GlobalOptions) -> Result<(), Failure> {
+    let found = below(arguments)?;
+    let now_s = pki::now_s();
+    let json = global.output == OutputForm::Json;
+    if !json {
+        table(&found, now_s);
+    }
+    if !arguments.nodes {
+        return if json {
+            print_json(&all_as_json(&found, now_s))
+        } else {
+            Ok(())
+        };
+    }
+    // What is in the files has been shown, also if no server answers.
+    let nodes = client::node_certificates(global).await?;
+    if json {
+        return print_json(&serde_json::json!({ "certificates": all_as_json(&found, now_s), "nodes": nodes }));
+    }
+    for line in sentences(&nodes, now_s) {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// The certificates of the folder; whoever asks for nodes need not be on a machine with certificates.
+fn below(arguments: &ShowArguments) -> Result<Vec<Found>, Failure> {
+    let dir = arguments.dir.as_deref().unwrap_or(Path::new(DIR_DEFAULT));
     let mut found = Vec::new();
+    if arguments.dir.is_none() && arguments.nodes && !dir.exists() {
+        return Ok(found);
+    }
     look(dir, DEPTH_MAX, &mut found)?;
-    if found.is_empty() {
+    if found.is_empty() && (arguments.dir.is_some() || !arguments.nodes) {
         return Err(Failure::Usage(format!(
             "there is no certificate of a cluster below {}; name its folder with --dir",
             dir.display()
         )));
     }
-    let now_s = pki::now_s();
-    if output == OutputForm::Json {
-        let all: Vec<serde_json::Value> = found.iter().map(|f| as_json(f, now_s)).collect();
-        let text = serde_json::to_string_pretty(&all).map_err(|e| Failure::Internal(e.to_string()))?;
-        println!("{text}");
-        return Ok(());
+    Ok(found)
+}
+
+fn all_as_json(found: &[Found], now_s: u64) -> Vec<serde_json::Value> {
+    found.iter().map(|f| as_json(f, now_s)).collect()
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::Internal(e.to_string()))?;
+    println!("{text}");
+    Ok(())
+}
+
+fn table(found: &[Found], now_s: u64) {
+    if found.is_empty() {
+        return;
     }
     let heading = ["SUBJECT", "ROLE", "CLUSTER", "ENDS", "DAYS LEFT", "FILE"].map(str::to_owned);
     let rows: Vec<[String; 6]> = std::iter::once(heading)
@@ -105,7 +161,41 @@ fn show(dir: &Path, output: OutputForm) -> Result<(), Failure> {
             .collect();
         println!("{}", cells.join("  ").trim_end());
     }
-    Ok(())
+}
+
+/// What a server knows of its nodes' certificates, in one line for each thing that matters.
+fn sentences(nodes: &NodeCertificates, now_s: u64) -> Vec<String> {
+    let whose = |c: &NodeCertificate| format!("{} ({})", client::printable(&c.name), client::printable(&c.node_id));
+    let mut lines = Vec::new();
+    match nodes.nearest.iter().find(|c| c.ends_ms / 1_000 > now_s) {
+        Some(first) => {
+            let hours = (first.ends_ms / 1_000 - now_s) as f64 / 3_600.0;
+            let ends = pki::rfc3339(first.ends_ms / 1_000);
+            lines.push(format!(
+                "nodes: {} joined; the first certificate ends {ends}, in {hours:.1} hours: {}; agents renew them by themselves",
+                nodes.members,
+                whose(first)
+            ));
+        }
+        None => lines.push(format!("nodes: {} joined", nodes.members)),
+    }
+    if nodes.unknown > 0 {
+        lines.push(format!(
+            "nodes: of {} the end is not known before they renew it",
+            nodes.unknown
+        ));
+    }
+    if nodes.ended > 0 {
+        let ended = nodes.nearest.iter().filter(|c| c.ends_ms / 1_000 <= now_s);
+        let named: Vec<String> = ended.take(ENDED_NAMED_MAX).map(whose).collect();
+        let more = if nodes.ended > named.len() { ", …" } else { "" };
+        lines.push(format!(
+            "nodes: ENDED are {} certificates: {}{more}; join those machines again: buildflow node join --force",
+            nodes.ended,
+            named.join(", ")
+        ));
+    }
+    lines
 }
 
 /// All certificates of the files of a folder, in order of their names.
@@ -334,4 +424,62 @@ fn finish(cluster: &ClusterFolder) -> Result<(), Failure> {
     println!("the old authority is not believed any more");
     println!("copy each authority.pem to its server, and to whoever uses BUILDFLOW_CA");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, ends_ms: u64) -> NodeCertificate {
+        NodeCertificate {
+            node_id: format!("id-{name}"),
+            name: name.to_owned(),
+            ends_ms,
+        }
+    }
+
+    #[test]
+    fn the_nearest_end_of_nodes_is_told_and_who_has_to_join_again() {
+        let cases = [
+            (0, 0, vec![], vec!["nodes: 0 joined"]),
+            (
+                0,
+                0,
+                vec![node("a", 7_200_000), node("b", 9_000_000)],
+                vec!["2 joined; the first certificate ends 1970-01-01T02:00:00Z, in 1.0 hours: a (id-a)"],
+            ),
+            (
+                1,
+                1,
+                vec![node("old", 3_600_000), node("evil\u{1b}[2J", 7_200_000)],
+                vec![
+                    "in 1.0 hours: evil",
+                    "of 1 the end is not known",
+                    "ENDED are 1 certificates: old (id-old); join",
+                ],
+            ),
+            (
+                0,
+                12,
+                vec![node("x", 1); 12],
+                vec!["nodes: 12 joined", "x (id-x), …; join"],
+            ),
+        ];
+        for (unknown, ended, nearest, expect) in cases {
+            let members = nearest.len() + unknown;
+            let told = sentences(
+                &NodeCertificates {
+                    members,
+                    ended,
+                    unknown,
+                    nearest,
+                },
+                3_600,
+            );
+            assert_eq!(told.len(), expect.len(), "{told:?}");
+            for (line, words) in told.iter().zip(expect) {
+                assert!(line.contains(words) && !line.contains('\u{1b}'), "{line}: {words}");
+            }
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! `buildflow admin`: what an operator does on the machines themselves, without any server.
+//! `buildflow admin`: what an operator does on the machines themselves, without any server; one is asked
+//! only for what the machines cannot know.
 //!
 //! | module | what |
 //! |---|---|
@@ -12,7 +13,7 @@ mod certs;
 mod check;
 mod init;
 
-use crate::client::OutputForm;
+use crate::client::GlobalOptions;
 use crate::error::Failure;
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
@@ -43,7 +44,7 @@ pub(crate) struct NotYet {
 }
 
 /// Runs one verb; answers the exit code.
-pub(crate) async fn execute(command: AdminCommand, output: OutputForm) -> Result<u8, Failure> {
+pub(crate) async fn execute(command: AdminCommand, global: &GlobalOptions) -> Result<u8, Failure> {
     let later = |verb: &str| {
         Err(Failure::Usage(format!(
             "`buildflow admin {verb}` is not supported yet by this release"
@@ -51,8 +52,8 @@ pub(crate) async fn execute(command: AdminCommand, output: OutputForm) -> Result
     };
     match command {
         AdminCommand::Init(arguments) => init::init(&arguments).map(|()| 0),
-        AdminCommand::Check(arguments) => check::check(&arguments, output).await,
-        AdminCommand::Certs(command) => certs::certs(&command, output).map(|()| 0),
+        AdminCommand::Check(arguments) => check::check(&arguments, global.output).await,
+        AdminCommand::Certs(command) => certs::certs(&command, global).await.map(|()| 0),
         AdminCommand::Backup(_) => later("backup"),
         AdminCommand::Restore(_) => later("restore"),
         AdminCommand::Key(_) => later("key"),

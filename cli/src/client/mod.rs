@@ -27,7 +27,9 @@ mod tests;
 mod validate;
 
 pub(crate) use arguments::{ClientCommand, GlobalOptions, OutputForm};
+pub(crate) use table::printable;
 
+use api::dto::NodeCertificates;
 use arguments::{NodeCommand, PipelineCommand};
 use failure::{Exit, Failure};
 use http::Api;
@@ -53,6 +55,22 @@ pub(crate) async fn execute(command: ClientCommand, global: GlobalOptions) -> u8
             failure.exit().code()
         }
     }
+}
+
+/// When the certificates of nodes end, as far as a server knows: what `admin certs` cannot see in files.
+pub(crate) async fn node_certificates(global: &GlobalOptions) -> Result<NodeCertificates, crate::error::Failure> {
+    let asked = async {
+        let api = Api::connect(&settings::Settings::read(global)?)?;
+        Ok::<_, Failure>(api.get(&["node-certificates"], &[]).await?.body)
+    };
+    asked.await.map_err(|failure: Failure| {
+        let text = table::printable_lines(&failure.to_string());
+        match failure.exit() {
+            Exit::NotAllowed => crate::error::Failure::NotAllowed(text),
+            Exit::Unreachable => crate::error::Failure::Internal(text),
+            _ => crate::error::Failure::Usage(text),
+        }
+    })
 }
 
 /// Whoever reads our output may have stopped reading; then no write returns, and nothing is told.

@@ -224,6 +224,62 @@ impl Secure {
         );
     }
 
+    /// `admin certs show --nodes` tells of the node that has renewed, and of the one that has to join again.
+    fn expect_nodes_told(&self, before_renewal: &Certificate) {
+        let ended = self.certificate("stale");
+        let json = self.client(&[
+            "admin",
+            "certs",
+            "show",
+            "--nodes",
+            "--output",
+            "json",
+            "--dir",
+            &self.made(),
+        ]);
+        let told: Value = serde_json::from_slice(&json.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(&json)));
+        assert!(
+            told["certificates"].as_array().is_some_and(|all| all.len() >= 2),
+            "{told}"
+        );
+        let nodes = &told["nodes"];
+        assert_eq!(
+            (&nodes["members"], &nodes["unknown"], &nodes["ended"]),
+            (&2.into(), &0.into(), &1.into())
+        );
+        let nearest = [&nodes["nearest"][0], &nodes["nearest"][1]];
+        assert_eq!(
+            (&nearest[0]["name"], &nearest[1]["name"]),
+            (&"stale".into(), &"fresh".into())
+        );
+        assert_eq!(nearest[0]["ends_ms"], ended.not_after_s * 1_000);
+        let renewed = nearest[1]["ends_ms"].as_u64().expect("a time");
+        assert!(renewed > before_renewal.not_after_s * 1_000, "{renewed}");
+        let text = self.client(&["admin", "certs", "show", "--nodes", "--dir", &self.made()]);
+        let words = format!("ENDED are 1 certificates: stale ({}); join", ended.name);
+        assert!(said(&text).contains(&words), "{words}: {}", said(&text));
+        assert!(said(&text).contains("DAYS LEFT") && said(&text).contains("nodes: 2 joined; the first"));
+        let silent = buildflow()
+            .args([
+                "admin",
+                "certs",
+                "show",
+                "--nodes",
+                "--addr",
+                "http://127.0.0.1:1",
+                "--dir",
+                &self.made(),
+            ])
+            .output()
+            .expect("ran");
+        expect_refused(&silent, 5, "127.0.0.1:1");
+        assert!(said(&silent).contains("DAYS LEFT"), "the files are shown all the same");
+    }
+
+    fn made(&self) -> String {
+        self.path("made").display().to_string()
+    }
+
     fn node(&self, name: &str) -> Option<Value> {
         let shown = self.client(&["node", "list", "--output", "json"]);
         let list: Value = serde_json::from_slice(&shown.stdout).ok()?;
@@ -374,6 +430,7 @@ fn a_node_renews_its_certificate_and_a_removed_one_stays_out() {
     });
     assert!(!secure.is_connected("stale"));
     stale.stop();
+    secure.expect_nodes_told(&first);
 
     agent.stop();
     let removed = secure.client(&["node", "remove", "fresh", "--confirm-gone"]);
@@ -479,9 +536,16 @@ fn a_cluster_of_several_servers_is_made_in_one_go() {
         "--postgres",
         "postgres://u:hunter2@h/d",
     ];
+    let other = folder.path().join("other");
+    init(&other, 1);
+    let ca = other.join("authority.pem").display().to_string();
     let bucket = [
         "--s3-bucket",
         "b",
+        "--s3-endpoint",
+        "https://s3.test:9000",
+        "--s3-ca",
+        &ca,
         "--s3-access-key-file",
         &key,
         "--s3-secret-key-file",
@@ -496,6 +560,10 @@ fn a_cluster_of_several_servers_is_made_in_one_go() {
     let mut tokens = Vec::new();
     for name in ["s1", "s2", "s3"] {
         let config = dir.join(name).join("server.yml");
+        let written = fs::read_to_string(&config).expect("made");
+        assert!(written.contains("ca: s3-ca.pem"), "{written}");
+        let copied = fs::read_to_string(dir.join(name).join("s3-ca.pem")).expect("copied");
+        assert_eq!(copied, fs::read_to_string(&ca).expect("there"));
         for flag in ["--check-config", "--print-config"] {
             let output = buildflow().args(["server", flag, "--config"]).arg(&config).output();
             let output = output.expect("ran");

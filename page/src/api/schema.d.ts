@@ -579,6 +579,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/node-certificates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** When the certificates of nodes end, the nearest first. */
+        get: operations["list_node_certificates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/nodes": {
         parameters: {
             query?: never;
@@ -2661,6 +2678,29 @@ export interface components {
             /** @description The run's team. */
             team?: string | null;
         };
+        /** @description When a node's newest certificate ends. Its agent renews it after two thirds of its life. */
+        NodeCertificate: {
+            /**
+             * Format: int64
+             * @description Milliseconds of the Unix epoch.
+             */
+            ends_ms: number;
+            /** @description The host's name when it joined. */
+            name: string;
+            /** @description The node. */
+            node_id: string;
+        };
+        /** @description Answer of `GET /node-certificates`: when the certificates of nodes end, as far as it is known. */
+        NodeCertificates: {
+            /** @description Of these, those whose certificate has ended: they have to join again. */
+            ended: number;
+            /** @description Machines that have joined and were not removed. */
+            members: number;
+            /** @description Those that end first, at most 100, the first one first; also those that have ended. */
+            nearest: components["schemas"]["NodeCertificate"][];
+            /** @description Of these, those of whose certificate the end is not known before they renew it. */
+            unknown: number;
+        };
         /**
          * @description Answer of the routes that change a node: 200 when it is in force, 202 when the leader has yet
          *     to act.
@@ -3443,6 +3483,44 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_node_certificates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeCertificates"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
