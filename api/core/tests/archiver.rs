@@ -273,6 +273,57 @@ fn an_ended_run_stays_a_moment_and_is_waited_for_while_its_log_is_short() {
     assert_eq!(machine.on(Event::Tick, 7_200), store(2, true));
 }
 
+/// While blobs are away no log can become whole: that time is not taken for waiting.
+#[test]
+fn logs_are_waited_for_anew_when_blobs_are_back() {
+    let mut machine = Archiver::new(Times {
+        after_ms: 0,
+        log_wait_ms: 60_000,
+    });
+    machine.on(Event::Leads, 0);
+    let seen = Event::Seen {
+        revision: 1,
+        ended: vec![run(0)],
+        outbox: Vec::new(),
+    };
+    let mut effects = machine.on(seen, 0);
+    let mut now = 0;
+    let mut answer = |machine: &mut Archiver, result| {
+        let [
+            Effect::Store {
+                ticket,
+                with_short_logs,
+                ..
+            },
+        ] = effects[..]
+        else {
+            panic!("{effects:?}")
+        };
+        assert_eq!(machine.on(Event::Stored(ticket, result), now), []);
+        now = machine.wake_at_ms().expect("it is tried again");
+        effects = machine.on(Event::Tick, now);
+        (now, with_short_logs)
+    };
+    // Away for ten minutes, long after the logs would have been given up.
+    let mut back_ms = 0;
+    while back_ms < 600_000 {
+        let (next_ms, short) = answer(&mut machine, StoreResult::Failed);
+        assert!(!short, "given up while blobs were away, before {next_ms} ms");
+        back_ms = next_ms;
+    }
+    loop {
+        let (next_ms, short) = answer(&mut machine, StoreResult::NotYet);
+        if short {
+            break;
+        }
+        assert!(next_ms < back_ms + 70_000, "waited for ever");
+    }
+    assert!(
+        now >= back_ms + 30_000,
+        "given up at {now} ms, blobs were back at {back_ms} ms"
+    );
+}
+
 #[test]
 fn history_that_is_away_is_asked_more_and_more_rarely() {
     let mut machine = Archiver::new(Times::default());

@@ -37,7 +37,7 @@ const LOG_PAUSE_MS: u64 = 2_000;
 pub struct Times {
     /// How long an ended run stays in the live store, so that those who follow it see its end, ms.
     pub after_ms: u64,
-    /// How long an ended run waits for logs that are not whole, ms.
+    /// How long an ended run waits for logs that are not whole, ms; counted anew when it could not be stored.
     pub log_wait_ms: u64,
 }
 
@@ -187,6 +187,7 @@ enum Stage {
 
 #[derive(Debug, Clone, PartialEq)]
 struct Ended {
+    /// Since when its logs are waited for.
     since_ms: u64,
     failures: u32,
     stage: Stage,
@@ -343,7 +344,11 @@ impl Archiver {
                 self.ended.remove(&run);
             }
             StoreResult::NotYet => ended.stage = Stage::Rests(now_ms.saturating_add(LOG_PAUSE_MS)),
-            StoreResult::Failed => ended.fail(now_ms),
+            StoreResult::Failed => {
+                // Where no run can be stored no log can either: they are waited for anew when it is back.
+                ended.since_ms = now_ms;
+                ended.fail(now_ms);
+            }
         }
     }
 
