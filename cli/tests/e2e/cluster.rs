@@ -39,15 +39,20 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts both, with a busybox image as `oci:busybox`. `agent_extra` is added to the agent's configuration.
     pub(crate) fn start(agent_extra: &str) -> Self {
-        Self::start_in(None, agent_extra)
+        Self::start_in(None, "", agent_extra)
+    }
+
+    /// The same with these lines in the server's configuration.
+    pub(crate) fn start_with_server(server_extra: &str) -> Self {
+        Self::start_in(None, server_extra, "")
     }
 
     /// The same with the agent's data in a folder of the test's choice.
     pub(crate) fn start_with_agent_data(data: &Path, agent_extra: &str) -> Self {
-        Self::start_in(Some(data), agent_extra)
+        Self::start_in(Some(data), "", agent_extra)
     }
 
-    fn start_in(agent_data: Option<&Path>, agent_extra: &str) -> Self {
+    fn start_in(agent_data: Option<&Path>, server_extra: &str, agent_extra: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("buildflow-e2e-")
             .tempdir()
@@ -56,7 +61,7 @@ impl Cluster {
         let path = folder.path();
         image::write_layout(&path.join("images/busybox"), &image::busybox_layer());
         let server = format!(
-            "data: {}/server\nlisten: 127.0.0.1:{port}\nfile_repositories: true\n",
+            "data: {}/server\nlisten: 127.0.0.1:{port}\nfile_repositories: true\n{server_extra}",
             path.display()
         );
         fs::write(path.join("server.yml"), server).expect("written");
@@ -143,15 +148,22 @@ impl Cluster {
 
     /// A GET that answers 200 with JSON (or any text, as a JSON string).
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        let (status, body) = self.answer(path)?;
+        (200..400).contains(&status).then_some(body)
+    }
+
+    /// A GET with its status, if it is answered; the body is JSON (or any text, as a JSON string).
+    pub(crate) fn answer(&self, path: &str) -> Option<(u16, Value)> {
         let request = self
             .http
             .get(format!("{}{path}", self.address))
             .bearer_auth(self.token())
             .send();
-        let text = self
-            .runtime
-            .block_on(async { request.await.ok()?.error_for_status().ok()?.text().await.ok() })?;
-        Some(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        let (status, text) = self.runtime.block_on(async {
+            let answer = request.await.ok()?;
+            Some((answer.status().as_u16(), answer.text().await.ok()?))
+        })?;
+        Some((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
     /// A POST; answers status and JSON.

@@ -5,12 +5,14 @@ mod attacks;
 mod cluster;
 mod crashes;
 mod dev;
+mod engines;
 mod image;
 mod joining;
 mod leftovers;
 mod main_path;
 mod refusals;
 mod repository;
+mod s3;
 mod strangers;
 mod waiting;
 
