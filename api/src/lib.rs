@@ -4,6 +4,7 @@
 //! picture of it, kept by one watch. Not here: placing steps and folding reports (the scheduler),
 //! containers (the agents), reading pipeline files (`pipeline`), how the store keeps things.
 
+pub mod allowance;
 pub mod archive;
 pub mod auth;
 mod blobs;
@@ -22,6 +23,7 @@ pub mod problem;
 mod repository;
 pub mod rest;
 pub mod room;
+mod rpc;
 pub mod server;
 pub mod state;
 pub mod tokens;
@@ -33,6 +35,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
+pub use allowance::Allowance;
 pub use archive::{ArchiveTimes, Keep};
 pub use explain::{Explain, NoExplain};
 pub use server::{Api, ServeError};

@@ -84,3 +84,13 @@ pub const NODE_WAIT: Duration = Duration::from_secs(2);
 
 /// Most wishes for one node that wait for a leader.
 pub const NODE_REQUESTS_MAX: usize = 16;
+
+/// The largest message that a call is answered with, bytes: a run of a thousand steps, each with the most
+/// outputs and a summary, is refused rather than cut.
+pub const RPC_MESSAGE_MAX: usize = 32 * 1024 * 1024;
+
+/// Most calls of those who showed no token (health, reflection) that go on at once.
+pub const STRANGER_STREAMS_MAX: usize = 256;
+
+/// How long such a call may go on: somebody who watches a server's health opens another one then.
+pub const STRANGER_TIME: Duration = Duration::from_secs(600);

@@ -146,6 +146,48 @@ impl Problem {
         )
     }
 
+    /// 412: a condition of the request's head does not hold.
+    #[must_use]
+    pub fn precondition_failed(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition-failed",
+            "It is not as the request expects",
+            detail,
+        )
+    }
+
+    /// 415: the body is compressed, or encoded otherwise.
+    #[must_use]
+    pub fn encoded_body(found: &str) -> Self {
+        let shown: String = found.chars().take(80).collect();
+        let mut problem = Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "The body is of another kind than is read here",
+            format!("content-encoding is `{shown}`; send the body as it is, without `content-encoding`"),
+        );
+        problem
+            .headers
+            .push((header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
+        problem
+    }
+
+    /// 429 with `Retry-After`: the caller asks for more than its share.
+    #[must_use]
+    pub fn too_many_requests(rule: impl std::fmt::Display, wait: std::time::Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = seconds.max(1);
+        let mut problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-requests",
+            "The token asks for more than its share",
+            format!("{rule}; ask again in {seconds} s"),
+        );
+        problem.headers.push((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        problem
+    }
+
     /// 500: a fault of ours. The cause is for our log, not for the client.
     #[must_use]
     pub fn internal() -> Self {
@@ -200,6 +242,7 @@ impl Problem {
         let (word, title) = match status {
             StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "This method is not allowed here"),
             StatusCode::NOT_FOUND => ("not-found", "There is no such thing"),
+            StatusCode::GONE => ("gone", "It is not there any more"),
             StatusCode::RANGE_NOT_SATISFIABLE => ("range-not-satisfiable", "There is nothing in this range"),
             s if s.is_server_error() => ("internal", "The server failed"),
             _ => ("bad-request", "The request is not valid"),
@@ -224,6 +267,25 @@ impl Problem {
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The stable word at the end of its `type`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        self.word
+    }
+
+    /// The faulty parts of the request.
+    #[must_use]
+    pub fn places(&self) -> &[ProblemPlace] {
+        &self.places
+    }
+
+    /// After how long the same request may succeed, seconds.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        let (_, value) = self.headers.iter().find(|(name, _)| name == header::RETRY_AFTER)?;
+        value.to_str().ok()?.parse().ok()
     }
 
     /// The JSON form for a request with this path and id.

@@ -7,7 +7,7 @@ use crate::fleet::join::CertificateGate;
 use crate::fleet::{Fleet, FleetConfig, FleetDeps, FleetMetrics, Gate};
 use crate::limit::{CONNECTIONS_MAX, HEAD_MAX, HEAD_TIMEOUT};
 use crate::state::{ApiConfig, Deps, Server, Shared};
-use crate::{archive, intake, rest};
+use crate::{archive, intake, rest, rpc};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header;
@@ -102,9 +102,7 @@ impl Api {
         let fleet = start_fleet(&server);
         let port = Port {
             rest: rest::router(&server),
-            grpc: tonic::service::Routes::new(fleet.service())
-                .prepare()
-                .into_axum_router(),
+            grpc: rpc::router(&server, fleet.service()),
         };
         let accepting = async {
             // A caller of the first moment would hear that its token is not known.

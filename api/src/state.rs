@@ -2,7 +2,9 @@
 //!
 //! Not here: any behaviour.
 
+use crate::allowance::{Allowance, Allowances};
 use crate::archive::{ArchiveTimes, Archives, Keep};
+use crate::auth::Caller;
 use crate::explain::Explain;
 use crate::fleet::definitions::Definitions;
 use crate::fleet::join::Membership;
@@ -11,11 +13,13 @@ use crate::limit::STREAMS_MAX;
 use crate::logs::{Counts, Feeds, Limits, LogHub, LogMetrics, Relays};
 use crate::metrics::Metrics;
 use crate::probe::Probe;
+use crate::problem::{Answer, Problem};
 use crate::room::RoomWatch;
 use crate::view::View;
+use prometheus::IntGauge;
 use std::sync::Arc;
 use store::{BlobStore, History, Revision, Store};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What an operator sets about the interface.
@@ -34,6 +38,8 @@ pub struct ApiConfig {
     pub archive: ArchiveTimes,
     /// How long finished runs and their logs are kept.
     pub keep: Keep,
+    /// What each token may ask for.
+    pub allowance: Allowance,
 }
 
 /// What the server is built from.
@@ -88,8 +94,24 @@ pub struct Server {
     pub probe: Probe,
     /// How much room the live store has.
     pub room: RoomWatch,
+    /// What tokens use of it.
+    pub(crate) allowances: Allowances,
     /// One permit for each open event or log stream.
     pub streams: Arc<Semaphore>,
+}
+
+/// A place for an open stream of events or logs; it is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct StreamPlace {
+    open: IntGauge,
+    _of_the_server: OwnedSemaphorePermit,
+    _of_the_token: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
 }
 
 /// The server, shared.
@@ -118,6 +140,7 @@ impl Server {
             leases: Leases::default(),
             probe: Probe::new(),
             room,
+            allowances: Allowances::new(config.allowance),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             config,
             deps,
@@ -128,6 +151,24 @@ impl Server {
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         self.deps.store.as_ref()
+    }
+
+    /// A place for one more stream; a caller that is not known holds none of a token's.
+    ///
+    /// # Errors
+    /// 429 when the token has as many as it may, 503 when the server has.
+    pub(crate) fn place_for_stream(&self, caller: Option<&Caller>) -> Answer<StreamPlace> {
+        let of_the_token = caller.map(|c| self.allowances.stream(&c.name)).transpose()?;
+        let of_the_server = self.streams.clone().try_acquire_owned().map_err(|_| {
+            Problem::unavailable("this server has as many open streams as it can bear; try again, or another server")
+        })?;
+        let open = self.metrics.streams.clone();
+        open.inc();
+        Ok(StreamPlace {
+            open,
+            _of_the_server: of_the_server,
+            _of_the_token: of_the_token,
+        })
     }
 
     /// The page of a run.

@@ -213,6 +213,22 @@ pub(crate) async fn keep_request(
     Ok(txn.expect(&key, Expect::Absent).put_leased(&key, &record, day))
 }
 
+/// Commits what [`keep_request`] was part of.
+///
+/// # Errors
+/// [`StoreError`]; when the lease of the keys was lost, the next request gets a new one.
+pub(crate) async fn commit_kept(server: &Server, txn: Txn) -> Result<Commit, StoreError> {
+    match server.store().commit(txn).await {
+        Err(StoreError::NoLease(_)) => {
+            server.leases.forget().await;
+            Err(StoreError::Unavailable(
+                "the lease of idempotency keys was lost".to_owned(),
+            ))
+        }
+        committed => committed,
+    }
+}
+
 /// The run of a dedupe record; `fingerprint` is given for a caller's own key.
 fn known(entry: &store::Entry, fingerprint: Option<&str>) -> Result<RunId, AcceptError> {
     let record: DedupeRecord = entry.decode().map_err(|e| StoreError::Failed(e.to_string()))?;

@@ -13,7 +13,7 @@ mod work;
 mod write;
 
 pub use accept::{AcceptError, Accepted, Asked, Leases, Trigger, accept, known_by_key, new_run_id};
-pub(crate) use accept::{KeptRequest, fingerprint, keep_request, kept_request};
+pub(crate) use accept::{KeptRequest, commit_kept, fingerprint, keep_request, kept_request};
 pub(crate) use compile::wrong_inputs;
 pub use sources::Sources;
 pub use work::work;

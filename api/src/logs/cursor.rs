@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// Where a reader is in each step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// Steps of which everything was read.
     pub(super) done: BTreeSet<usize>,
     /// Of the others: the attempt, and the offset of the next byte.

@@ -1,4 +1,6 @@
-//! Log bytes as server-sent events, exactly: how bytes become events and offsets become ids.
+//! Log bytes as a stream of events, exactly: how bytes become events and offsets become ids.
+//!
+//! As server-sent events, which are text:
 //!
 //! | event | data |
 //! |---|---|
@@ -8,7 +10,8 @@
 //! | `end` | JSON `{"step","attempt","total","complete"}`: no more of this step |
 //! | `done` | JSON `{}`: no more of this stream; do not connect again |
 //!
-//! Not here: where the bytes come from, HTTP.
+//! As pieces, which hold any bytes, the same without `log` and `bytes` being two. Not here: where the
+//! bytes come from, HTTP, gRPC.
 
 use axum::body::Bytes;
 use base64::Engine;
@@ -25,9 +28,161 @@ enum Kind {
     Raw,
 }
 
+/// The data of `step`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LogBegin<'a> {
+    pub(crate) step: &'a str,
+    pub(crate) attempt: u32,
+    pub(crate) offset: u64,
+}
+
+/// The data of `end`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LogEnd<'a> {
+    pub(crate) step: &'a str,
+    pub(crate) attempt: u32,
+    pub(crate) total: u64,
+    pub(crate) complete: bool,
+    /// The rest was lost with its node and never comes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) lost: bool,
+}
+
+/// What a stream of logs is written as.
+pub(crate) trait Form: Default + Send {
+    /// True while nothing was written.
+    fn is_empty(&self) -> bool;
+    /// Whose bytes follow.
+    fn begin(&mut self, begin: &LogBegin<'_>);
+    /// Bytes of one log, which begin at `offset`; `framer` is that log's. `id` makes the id of the
+    /// offset after some of them.
+    fn bytes(&mut self, framer: &mut Framer, offset: u64, bytes: &Bytes, id: impl Fn(u64) -> String);
+    /// What the framer kept; the log ends at `offset`.
+    fn rest(&mut self, framer: &mut Framer, offset: u64, id: impl Fn(u64) -> String);
+    /// What was written is followed by `later`.
+    fn append(&mut self, later: Self);
+    /// No more of an attempt.
+    fn end(&mut self, id: &str, end: &LogEnd<'_>);
+    /// Nothing follows.
+    fn done(&mut self);
+    /// A word in between, where the form has one.
+    fn still_here(&mut self);
+}
+
+/// Server-sent events.
+impl Form for Vec<u8> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn begin(&mut self, begin: &LogBegin<'_>) {
+        write_json(self, "step", None, begin);
+    }
+
+    fn bytes(&mut self, framer: &mut Framer, offset: u64, bytes: &Bytes, id: impl Fn(u64) -> String) {
+        framer.push(self, offset, bytes, id);
+    }
+
+    fn rest(&mut self, framer: &mut Framer, offset: u64, id: impl Fn(u64) -> String) {
+        framer.finish(self, offset, id);
+    }
+
+    fn append(&mut self, mut later: Self) {
+        Vec::append(self, &mut later);
+    }
+
+    fn end(&mut self, id: &str, end: &LogEnd<'_>) {
+        write_json(self, "end", Some(id), end);
+    }
+
+    fn done(&mut self) {
+        write_json(self, "done", None, &serde_json::json!({}));
+    }
+
+    fn still_here(&mut self) {
+        self.extend_from_slice(KEEP_ALIVE);
+    }
+}
+
+/// An event of a stream that can hold any bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// Whose bytes follow.
+    Begin {
+        /// The step's name.
+        step: String,
+        /// Its attempt.
+        attempt: u32,
+        /// Of the next byte.
+        offset: u64,
+    },
+    /// Bytes, and where to go on after them.
+    Data(String, Bytes),
+    /// No more of an attempt, and where to go on after it.
+    End {
+        /// Where to go on.
+        id: String,
+        /// The step's name.
+        step: String,
+        /// Its attempt.
+        attempt: u32,
+        /// How many bytes there were.
+        total: u64,
+        /// False: the rest is not there.
+        complete: bool,
+        /// The rest was lost with its node.
+        lost: bool,
+    },
+    /// Nothing follows.
+    Done,
+}
+
+/// Pieces.
+impl Form for Vec<Piece> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn begin(&mut self, begin: &LogBegin<'_>) {
+        self.push(Piece::Begin {
+            step: begin.step.to_owned(),
+            attempt: begin.attempt,
+            offset: begin.offset,
+        });
+    }
+
+    fn bytes(&mut self, _: &mut Framer, offset: u64, bytes: &Bytes, id: impl Fn(u64) -> String) {
+        self.push(Piece::Data(id(offset + bytes.len() as u64), bytes.clone()));
+    }
+
+    fn rest(&mut self, _: &mut Framer, _: u64, _: impl Fn(u64) -> String) {}
+
+    fn append(&mut self, mut later: Self) {
+        Vec::append(self, &mut later);
+    }
+
+    fn end(&mut self, id: &str, end: &LogEnd<'_>) {
+        self.push(Piece::End {
+            id: id.to_owned(),
+            step: end.step.to_owned(),
+            attempt: end.attempt,
+            total: end.total,
+            complete: end.complete,
+            lost: end.lost,
+        });
+    }
+
+    fn done(&mut self) {
+        self.push(Piece::Done);
+    }
+
+    // The protocol below asks its peers itself whether they are there.
+    fn still_here(&mut self) {}
+}
+
 /// Writes events for the bytes of one log.
 #[derive(Debug, Default)]
-pub(super) struct Framer {
+pub(crate) struct Framer {
     /// The start of a UTF-8 sequence whose rest has not come: at most three bytes.
     carry: Vec<u8>,
 }
@@ -127,7 +282,7 @@ fn write_part(out: &mut Vec<u8>, kind: Kind, bytes: &[u8], id: &str) {
 }
 
 /// Appends an event whose data is JSON.
-pub(super) fn write_json(out: &mut Vec<u8>, event: &str, id: Option<&str>, data: &impl Serialize) {
+fn write_json(out: &mut Vec<u8>, event: &str, id: Option<&str>, data: &impl Serialize) {
     let text = serde_json::to_vec(data).expect("these events have string keys only");
     write_event(out, event, id, &text);
 }
@@ -149,10 +304,10 @@ fn write_event(out: &mut Vec<u8>, event: &str, id: Option<&str>, data: &[u8]) {
 }
 
 /// What keeps idle connections open.
-pub(super) const KEEP_ALIVE: &[u8] = b": still here\n\n";
+const KEEP_ALIVE: &[u8] = b": still here\n\n";
 
 #[cfg(test)]
-pub(super) mod reading {
+pub(crate) mod reading {
     //! A reader of the events, as a client would write it.
 
     use super::*;

@@ -8,11 +8,12 @@
 //! | `window`, `relay` | logs whose nodes are with other servers |
 //! | `reader` | one reader's way through blobs and live bytes |
 //! | `feed` | what a reader must know of a run: names of steps, which attempt, whether it ended |
-//! | `frame` | bytes as server-sent events (pure) |
+//! | `frame` | bytes as events, server-sent or not (pure) |
 //! | `cursor` | where a reader of all logs of a run is, as an event's id (pure) |
 //! | `lines`, `search` | where lines are, and what they hold (pure) |
 //! | `counts`, `excerpt` | the same of a stored or growing log, within bounds |
 //! | `tail`, `rest` | streams of events, downloads, and their routes |
+//! | `open` | what is found, or refused, before either begins |
 //!
 //! **When is a log whole?** The node reports a step's end with the log's length, which the leader
 //! keeps in the step's record (`log_bytes`); the log is whole when so many bytes are stored. There
@@ -33,6 +34,7 @@ mod hub;
 mod lines;
 mod merge;
 mod metrics;
+mod open;
 mod reader;
 mod relay;
 mod rest;
@@ -49,8 +51,12 @@ pub use api_core::logs::LogId;
 pub use board::{Board, Reply};
 pub use counts::Counts;
 pub use feed::{Feeds, Picture, StepLog};
+pub(crate) use frame::Piece;
+#[cfg(test)]
+pub(crate) use frame::reading::{Event as LogEvent, events as events_of};
 pub use hub::{Limits, LogError, LogHub, LogWriter};
 pub use metrics::LogMetrics;
+pub(crate) use open::{After, StepLogs, logs_of_run, open_tail, scope_of_run};
 pub use reader::LogReader;
 pub use relay::Relays;
 pub use rest::routes;

@@ -1,27 +1,29 @@
 //! The routes of logs: downloads as plain text, and streams of server-sent events.
 //!
-//! Not here: how bytes become events (`frame`), where they come from (`tail`).
+//! Not here: how bytes become events (`frame`), where they come from (`tail`), what is found and refused
+//! before (`open`).
 
-use super::cursor::Cursor;
 use super::excerpt::{Excerpt, LINES_DEFAULT, MATCHES_DEFAULT, Sizes};
-use super::feed::{Picture, StepLog, picture};
+use super::feed::{Picture, StepLog};
 use super::hub::{LogError, LogHub};
+use super::open::{After, StepLogs, beyond, log_problem, logs_of_run, open_tail, scope_of_run};
 use super::relay;
 use super::search::{NEEDLE_MAX, Needle};
-use super::tail::{Abroad, Part, Position, Scope, Tail, download, parts_of};
-use crate::clock;
+use super::tail::{Part, Scope, download, parts_of};
+use crate::auth::Caller;
 use crate::dto::{LogAnswer, LogMatches};
-use crate::fleet::definitions::DefinitionError;
 use crate::problem::{Answer, Problem};
 use crate::state::Shared;
-use api_core::logs::{LogId, fence_of, run_prefix, step_prefix};
+use api_core::logs::LogId;
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
-use model::{Fence, RunId};
+use model::RunId;
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -67,8 +69,35 @@ struct Wish {
     last_id: Option<String>,
 }
 
+/// Who asks for logs, and how.
+struct Reader {
+    uri: Uri,
+    headers: HeaderMap,
+    caller: Option<Caller>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Reader {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self {
+            uri: parts.uri.clone(),
+            headers: parts.headers.clone(),
+            caller: parts.extensions.get::<Caller>().cloned(),
+        })
+    }
+}
+
 impl Wish {
-    fn read(uri: &Uri, headers: &HeaderMap) -> Answer<Self> {
+    fn after(&self) -> Option<After<'_>> {
+        let id = self.last_id.as_deref()?;
+        Some(After {
+            named: "Last-Event-ID",
+            id,
+        })
+    }
+
+    fn read(Reader { uri, headers, .. }: &Reader) -> Answer<Self> {
         let mut wish = Self::default();
         let unreadable = |_| Problem::bad_request("the parameters after `?` cannot be decoded");
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(unreadable)?.0;
@@ -222,35 +251,19 @@ fn truth(name: &str, value: &str) -> Answer<bool> {
 async fn step_logs(
     State(server): State<Shared>,
     Path((run, step)): Path<(String, String)>,
-    uri: Uri,
-    headers: HeaderMap,
+    reader: Reader,
 ) -> Answer<Response> {
-    let wish = Wish::read(&uri, &headers)?;
-    let run = run_id(&run)?;
-    let hub = &server.logs;
-    let picture = look(&server, &run).await?;
-    let step = step_ordinal(&picture, &step)?;
-    let fixed = match wish.attempt {
-        Some(attempt) => earlier_attempt(&server, &picture, step, attempt).await?,
-        None => None,
-    };
-    let log = fixed.clone().unwrap_or_else(|| picture.steps[step].clone());
-    refuse_removed(&server, &picture, &step_prefix(&run, step), std::slice::from_ref(&log)).await?;
+    let wish = Wish::read(&reader)?;
+    let of = StepLogs::find(&server, &run, &step, wish.attempt).await?;
     if wish.of_lines().is_some() {
-        return excerpt(&server, &picture, step, &log, &wish).await;
+        return excerpt(&server, &of.picture, of.step, &of.log, &wish).await;
     }
     let Some(live) = wish.mode() else {
-        return download_step(hub, &picture, step, &log, wish.offset.unwrap_or(0)).await;
+        return download_step(&server.logs, &of.picture, of.step, &of.log, wish.offset.unwrap_or(0)).await;
     };
-    let from = position(&wish, &log)?;
-    let scope = Scope::Step {
-        step,
-        only: wish.attempt,
-        fixed,
-        from,
-    };
-    let mut response = events(&server, &run, scope, live, &headers).await?;
-    attempt_header(&mut response, &log);
+    let scope = of.scope(wish.offset, wish.after())?;
+    let mut response = events(&server, of.run(), scope, live, &reader).await?;
+    attempt_header(&mut response, &of.log);
     Ok(response)
 }
 
@@ -279,13 +292,8 @@ async fn step_logs(
         (status = 410, description = "They were kept long enough and are removed.", body = crate::dto::Problem, content_type = "application/problem+json"),
     ),
 )]
-async fn run_logs(
-    State(server): State<Shared>,
-    Path(run): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Answer<Response> {
-    let wish = Wish::read(&uri, &headers)?;
+async fn run_logs(State(server): State<Shared>, Path(run): Path<String>, reader: Reader) -> Answer<Response> {
+    let wish = Wish::read(&reader)?;
     let attempt = wish.attempt.map(|_| "attempt");
     let offset = wish.offset.map(|_| "offset");
     if let Some(field) = attempt.or(offset).or(wish.of_lines()) {
@@ -294,142 +302,19 @@ async fn run_logs(
             "is for the log of one step: …/steps/{step}/logs",
         ));
     }
-    let run = run_id(&run)?;
-    let picture = Arc::new(look(&server, &run).await?);
-    refuse_removed(&server, &picture, &run_prefix(&run), &picture.steps).await?;
+    let picture = Arc::new(logs_of_run(&server, &run).await?);
+    let run = &picture.definition.header.id;
     let Some(live) = wish.mode() else {
         let complete = picture.is_over();
-        let body = stream_body(&run, download(server.logs.clone(), parts_of(&picture)));
+        let body = stream_body(run, download(server.logs.clone(), parts_of(&picture)));
         let mut response = plain(body);
         response
             .headers_mut()
             .insert(COMPLETE_HEADER, HeaderValue::from_static(word(complete)));
         return Ok(response);
     };
-    let cursor = match &wish.last_id {
-        None => Cursor::default(),
-        Some(id) => Cursor::parse(id, picture.steps.len())
-            .ok_or_else(|| Problem::bad_field("Last-Event-ID", "is not an id of this stream"))?,
-    };
-    events(&server, &run, Scope::Run(cursor), live, &headers).await
-}
-
-/// Where a stream of one step begins; `log` is the one that is asked for, or the newest.
-fn position(wish: &Wish, log: &StepLog) -> Answer<Position> {
-    let asked = log.attempt().map_or(0, |(attempt, _)| attempt);
-    let mut from = match &wish.last_id {
-        Some(id) => Position::parse(id).ok_or_else(|| {
-            Problem::bad_field(
-                "Last-Event-ID",
-                "must be an offset, or attempt.offset, as the stream's ids are",
-            )
-        })?,
-        None => Position {
-            attempt: 0,
-            offset: wish.offset.unwrap_or(0),
-        },
-    };
-    if wish.attempt.is_some() || from.attempt == asked {
-        from.attempt = 0;
-    }
-    match log {
-        StepLog::Ended { total: Some(total), .. } if from.attempt == 0 && from.offset > *total => {
-            Err(beyond(from.offset, *total))
-        }
-        _ => Ok(from),
-    }
-}
-
-fn run_id(text: &str) -> Answer<RunId> {
-    // What cannot be an id is the id of no run.
-    RunId::new(text).map_err(|_| no_run(text))
-}
-
-fn no_run(run: &str) -> Problem {
-    let shown: String = run.chars().take(80).collect();
-    Problem::not_found(format!("there is no run `{shown}`"))
-}
-
-async fn look(server: &Shared, run: &RunId) -> Answer<Picture> {
-    picture(server.store(), &server.definitions, &server.archives, run)
-        .await
-        .map_err(definition_problem)
-}
-
-/// Refuses logs that had bytes, were kept for as long as logs are, and have been removed.
-async fn refuse_removed(server: &Shared, picture: &Picture, prefix: &str, logs: &[StepLog]) -> Answer<()> {
-    let had_bytes = |log: &StepLog| matches!(log, StepLog::Ended { total, .. } if *total != Some(0));
-    if !logs.iter().any(had_bytes) {
-        return Ok(());
-    }
-    let header = &picture.definition.header;
-    let (keep, branch) = (&server.config.keep, header.source.branch());
-    if !picture.is_over() || !keep.logs_are_over(branch, header.created_ms, clock::now_ms()) {
-        return Ok(());
-    }
-    let there = server.deps.blobs.list_page(prefix, None, 1).await;
-    if !there.map_err(|e| log_problem(&e.into()))?.entries.is_empty() {
-        return Ok(());
-    }
-    let days = keep.logs_of_ms(branch) / 86_400_000;
-    Err(Problem::from_status(
-        StatusCode::GONE,
-        format!("the log was removed: logs of such runs are kept for {days} days"),
-    ))
-}
-
-fn definition_problem(error: DefinitionError) -> Problem {
-    match error {
-        DefinitionError::NoRun(run) => no_run(run.as_str()),
-        DefinitionError::Store(error) => Problem::from(error),
-        DefinitionError::Archive(error) => Problem::from(error),
-        DefinitionError::NoChunk { .. } | DefinitionError::Record { .. } | DefinitionError::Definition { .. } => {
-            tracing::error!(%error, "run definition cannot be read");
-            Problem::internal()
-        }
-    }
-}
-
-fn log_problem(error: &LogError) -> Problem {
-    tracing::warn!(%error, "log cannot be read");
-    Problem::unavailable("the log cannot be read at the moment; nothing is lost, try again")
-}
-
-fn step_ordinal(picture: &Picture, name: &str) -> Answer<usize> {
-    picture.definition.def.step_index(name).ok_or_else(|| {
-        let shown: String = name.chars().take(80).collect();
-        Problem::not_found(format!("the run has no step `{shown}`"))
-    })
-}
-
-/// Where the log of an attempt stands that is not the newest; `None`: it is the newest.
-async fn earlier_attempt(server: &Shared, picture: &Picture, step: usize, attempt: u32) -> Answer<Option<StepLog>> {
-    let newest = picture.steps[step].attempt().map_or(0, |(a, _)| a);
-    if let Some(earlier) = picture.earlier(step, attempt) {
-        return Ok(Some(earlier.clone()));
-    }
-    if attempt == newest || (newest == 0 && attempt == 1) {
-        return Ok(None);
-    }
-    let absent = || Problem::not_found(format!("the step has no attempt {attempt}; the newest is {newest}"));
-    if attempt > newest {
-        return Err(absent());
-    }
-    let prefix = step_prefix(&picture.definition.header.id, step);
-    let blobs = server
-        .deps
-        .blobs
-        .list(&prefix)
-        .await
-        .map_err(|e| log_problem(&e.into()))?;
-    let fence: Option<Fence> = blobs
-        .iter()
-        .filter_map(|b| fence_of(b.name.as_str()))
-        .find(|f| f.counter == attempt);
-    let total = None;
-    fence
-        .map(|fence| Some(StepLog::Ended { attempt, fence, total }))
-        .ok_or_else(absent)
+    let scope = scope_of_run(&picture, wish.after())?;
+    events(&server, run, scope, live, &reader).await
 }
 
 async fn download_step(hub: &LogHub, picture: &Picture, step: usize, log: &StepLog, offset: u64) -> Answer<Response> {
@@ -581,29 +466,11 @@ fn beyond_lines(line: u64, lines: u64) -> Problem {
     )
 }
 
-fn beyond(offset: u64, len: u64) -> Problem {
-    Problem::from_status(
-        StatusCode::RANGE_NOT_SATISFIABLE,
-        format!("`offset` is {offset}, but the log has {len} bytes"),
-    )
-}
-
-async fn events(server: &Shared, run: &RunId, scope: Scope, live: bool, headers: &HeaderMap) -> Answer<Response> {
-    let permit = server.streams.clone().try_acquire_owned().map_err(|_| {
-        Problem::unavailable("this server has as many open streams as it can bear; try again, or another server")
-    })?;
-    let hub = server.logs.clone();
-    let follow = server
-        .feeds
-        .follow(&server.deps.store, &server.definitions, &server.archives, run);
-    let follow = follow.await.map_err(definition_problem)?;
-    let abroad = headers.get(header::AUTHORIZATION).map(|authorization| Abroad {
-        server: server.clone(),
-        authorization: authorization.clone(),
-    });
-    let tail = Tail::new(hub, follow, scope, live, server.deps.shutdown.clone()).abroad(abroad);
+async fn events(server: &Shared, run: &RunId, scope: Scope, live: bool, reader: &Reader) -> Answer<Response> {
+    let place = server.place_for_stream(reader.caller.as_ref())?;
+    let tail = open_tail(server, run, scope, live, &reader.headers).await?;
     let tail = tail.into_stream().map(move |item| {
-        let _held_as_long_as_the_stream = &permit;
+        let _held_as_long_as_the_stream = &place;
         item
     });
     let mut response = Response::new(stream_body(run, tail));

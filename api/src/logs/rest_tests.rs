@@ -51,6 +51,7 @@ impl World {
             node_lease_ms: 20_000,
             archive: crate::ArchiveTimes::default(),
             keep: crate::Keep::default(),
+            allowance: crate::Allowance::default(),
         };
         let server = Server::new(config, deps);
         let router = routes().split_for_parts().0.with_state(server.clone());

@@ -5,7 +5,7 @@
 
 use super::cursor::Cursor;
 use super::feed::{Follow, Picture, StepLog};
-use super::frame::{Framer, KEEP_ALIVE, write_json};
+use super::frame::{Form, Framer, LogBegin, LogEnd, Piece};
 use super::hub::{LogError, LogHub};
 use super::reader::LogReader;
 use super::relay::{self, Relay};
@@ -14,8 +14,7 @@ use api_core::logs::LogId;
 use axum::body::Bytes;
 use axum::http::HeaderValue;
 use futures::future::{FutureExt, select_all};
-use futures::stream::{Stream, unfold};
-use serde::Serialize;
+use futures::stream::{Stream, StreamExt, unfold};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +31,7 @@ const REST_WAIT: Duration = Duration::from_secs(60);
 
 /// What a stream of events is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     /// One step: ids are positions.
     Step {
         /// Its ordinal.
@@ -50,7 +49,7 @@ pub(super) enum Scope {
 
 /// Where a reader of one step is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// In which attempt; 0: in the newest.
     pub(super) attempt: u32,
     /// The offset of the next byte.
@@ -73,24 +72,6 @@ impl Position {
         let offset = offset.parse().ok()?;
         Some(Self { attempt, offset })
     }
-}
-
-#[derive(Serialize)]
-struct StepEvent<'a> {
-    step: &'a str,
-    attempt: u32,
-    offset: u64,
-}
-
-#[derive(Serialize)]
-struct EndEvent<'a> {
-    step: &'a str,
-    attempt: u32,
-    total: u64,
-    complete: bool,
-    /// The rest was lost with its node and never comes.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    lost: bool,
 }
 
 /// One step's log within the stream.
@@ -120,7 +101,7 @@ struct Single {
 }
 
 /// A stream of events in the making.
-pub(super) struct Tail {
+pub(crate) struct Tail {
     hub: LogHub,
     follow: Follow,
     /// False: what is there now, and then the end of the stream.
@@ -174,15 +155,26 @@ impl Tail {
         }
     }
 
-    /// The stream's bytes. An error ends it; the client comes back with its last id.
+    /// As server-sent events.
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Bytes, LogError>> + Send {
+        self.written()
+            .map(|out: Result<Vec<u8>, LogError>| out.map(Bytes::from))
+    }
+
+    /// As pieces.
+    pub(crate) fn into_pieces(self) -> impl Stream<Item = Result<Vec<Piece>, LogError>> + Send {
+        self.written()
+    }
+
+    /// The stream in some form. An error ends it; the client comes back with its last id.
+    fn written<F: Form>(self) -> impl Stream<Item = Result<F, LogError>> + Send {
         unfold(self, |mut tail| async move {
             if tail.over {
                 return None;
             }
-            match tail.next().await {
+            match tail.next::<F>().await {
                 Ok(out) if out.is_empty() => None,
-                Ok(out) => Some((Ok(Bytes::from(out)), tail)),
+                Ok(out) => Some((Ok(out), tail)),
                 Err(error) => {
                     tail.over = true;
                     Some((Err(error), tail))
@@ -191,11 +183,11 @@ impl Tail {
         })
     }
 
-    async fn next(&mut self) -> Result<Vec<u8>, LogError> {
-        let idle_until = Instant::now() + KEEP_ALIVE_PERIOD;
+    async fn next<F: Form>(&mut self) -> Result<F, LogError> {
+        let mut idle_until = Instant::now() + KEEP_ALIVE_PERIOD;
         loop {
             let picture = self.follow.now();
-            let mut out = Vec::new();
+            let mut out = F::default();
             self.open_strands(&picture, &mut out);
             let moved = self.read_one(&picture, &mut out).await?;
             if moved && out.is_empty() {
@@ -203,7 +195,7 @@ impl Tail {
                 continue;
             }
             if out.is_empty() && (!self.live || self.all_done(&picture)) {
-                write_json(&mut out, "done", None, &serde_json::json!({}));
+                out.done();
                 self.over = true;
             }
             if !out.is_empty() {
@@ -212,10 +204,13 @@ impl Tail {
             tokio::select! {
                 () = any_change(&mut self.strands) => {}
                 there_is_more = self.follow.changed() => self.over |= !there_is_more,
-                () = tokio::time::sleep_until(idle_until) => return Ok(KEEP_ALIVE.to_vec()),
+                () = tokio::time::sleep_until(idle_until) => {
+                    out.still_here();
+                    idle_until = Instant::now() + KEEP_ALIVE_PERIOD;
+                }
                 () = self.stop.cancelled() => self.over = true,
             }
-            if self.over {
+            if self.over || !out.is_empty() {
                 return Ok(out);
             }
         }
@@ -247,7 +242,7 @@ impl Tail {
 
     /// Begins with the logs of steps that were placed, ends those of attempts that are over and goes on
     /// with the next one, and passes over steps that never ran.
-    fn open_strands(&mut self, picture: &Picture, out: &mut Vec<u8>) {
+    fn open_strands<F: Form>(&mut self, picture: &Picture, out: &mut F) {
         for step in self.steps(picture) {
             if self.cursor.done.contains(&step) {
                 continue;
@@ -270,7 +265,7 @@ impl Tail {
     }
 
     /// Opens the log with which a step goes on, if it is there.
-    fn open(&mut self, picture: &Picture, step: usize, log: &StepLog, out: &mut Vec<u8>) {
+    fn open<F: Form>(&mut self, picture: &Picture, step: usize, log: &StepLog, out: &mut F) {
         let (at, offset) = self.cursor.at.get(&step).copied().unwrap_or_default();
         let fixed = self.single.as_ref().is_some_and(|single| single.fixed.is_some());
         let found = if at == 0 || fixed {
@@ -348,7 +343,7 @@ impl Tail {
 
     /// Takes a piece from the next strand that has one; ends strands that are whole. Answers
     /// whether there was a piece.
-    async fn read_one(&mut self, picture: &Picture, out: &mut Vec<u8>) -> Result<bool, LogError> {
+    async fn read_one<F: Form>(&mut self, picture: &Picture, out: &mut F) -> Result<bool, LogError> {
         for _ in 0..self.turn.len() {
             let Some(step) = self.turn.pop_front() else { break };
             let Some(strand) = self.strands.get_mut(&step) else {
@@ -395,7 +390,7 @@ impl Tail {
         }
     }
 
-    fn frame(&mut self, picture: &Picture, step: usize, bytes: &Bytes, out: &mut Vec<u8>) {
+    fn frame<F: Form>(&mut self, picture: &Picture, step: usize, bytes: &Bytes, out: &mut F) {
         let Some(strand) = self.strands.get_mut(&step) else {
             return;
         };
@@ -403,7 +398,7 @@ impl Tail {
         name_step(&mut self.named, picture, step, strand.attempt, before, out);
         let (attempt, single, cursor) = (strand.attempt, self.single.is_some(), &mut self.cursor);
         let ids = std::cell::RefCell::new(cursor);
-        strand.framer.push(out, before, bytes, |offset| {
+        out.bytes(&mut strand.framer, before, bytes, |offset| {
             if single {
                 return Position { attempt, offset }.id();
             }
@@ -414,22 +409,22 @@ impl Tail {
     }
 
     /// No more of this attempt in this stream; with `next` the step goes on with that one.
-    fn end(
+    fn end<F: Form>(
         &mut self,
         picture: &Picture,
         step: usize,
         mut attempt: u32,
         next: Option<u32>,
         complete: bool,
-        out: &mut Vec<u8>,
+        out: &mut F,
     ) {
         let mut total = 0;
         if let Some(mut strand) = self.strands.remove(&step) {
             attempt = strand.attempt;
             total = strand.reader.offset();
-            let mut kept = Vec::new();
+            let mut kept = F::default();
             let (single, cursor) = (self.single.is_some(), &self.cursor);
-            strand.framer.finish(&mut kept, total, |offset| {
+            kept.rest(&mut strand.framer, total, |offset| {
                 if single {
                     Position { attempt, offset }.id()
                 } else {
@@ -438,7 +433,7 @@ impl Tail {
             });
             if !kept.is_empty() {
                 name_step(&mut self.named, picture, step, attempt, total, out);
-                out.append(&mut kept);
+                out.append(kept);
             }
         } else if self.single.is_none() && complete {
             // A step that never ran: nothing to say in a stream of all steps.
@@ -465,14 +460,14 @@ impl Tail {
         } else {
             self.cursor.id()
         };
-        let end = EndEvent {
+        let end = LogEnd {
             step: picture.name(step),
             attempt,
             total,
             complete,
             lost: !complete && self.is_lost(picture, step, attempt),
         };
-        write_json(out, "end", Some(&id), &end);
+        out.end(&id, &end);
     }
 }
 
@@ -484,21 +479,20 @@ fn is_over(picture: &Picture, step: usize, attempt: u32, newest: &StepLog) -> bo
     }
 }
 
-fn name_step(
+fn name_step<F: Form>(
     named: &mut Option<(usize, u32)>,
     picture: &Picture,
     step: usize,
     attempt: u32,
     offset: u64,
-    out: &mut Vec<u8>,
+    out: &mut F,
 ) {
     if named.replace((step, attempt)) != Some((step, attempt)) {
-        let event = StepEvent {
+        out.begin(&LogBegin {
             step: picture.name(step),
             attempt,
             offset,
-        };
-        write_json(out, "step", None, &event);
+        });
     }
 }
 

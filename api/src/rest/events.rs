@@ -1,4 +1,4 @@
-//! `GET …/events`: every change of a run as server-sent events.
+//! Every change of a run: as server-sent events (`GET …/events`), and for whoever else follows one.
 //!
 //! A reader gets the whole run first (`snapshot`), then each change (`step`, `run`), and `end`. Ids
 //! are places in the run's history that every server agrees on; one who comes back with
@@ -7,10 +7,12 @@
 
 use super::query::PathParts;
 use super::show::{detail, find};
-use crate::dto::{RunChanged, RunDetail};
-use crate::problem::{Answer, Problem};
-use crate::state::Shared;
+use crate::auth::Caller;
+use crate::dto::{RunChanged, RunDetail, StepChanged};
+use crate::problem::Answer;
+use crate::state::{Shared, StreamPlace};
 use crate::view::{EventId, RunEvent, RunEventKind, RunReader};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -21,7 +23,6 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A word in between, so that proxies and readers know that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -40,28 +41,20 @@ const COME_BACK: Duration = Duration::from_secs(1);
         (status = 204, description = "The run has ended and the reader has seen it: do not come back"),
         (status = 404, body = crate::dto::Problem), (status = 503, body = crate::dto::Problem))
 )]
-pub(super) async fn events(State(server): State<Shared>, parts: PathParts, headers: HeaderMap) -> Answer<Response> {
-    let run = parts.run_id()?;
-    let found = find(&server, &run).await?;
-    let permit = server.streams.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| Problem::unavailable("too many streams are open on this server; try again"))?;
+pub(super) async fn events(
+    State(server): State<Shared>,
+    parts: PathParts,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Answer<Response> {
     let last = headers
         .get("last-event-id")
         .and_then(|v| v.to_str().ok())
         .and_then(EventId::parse);
-    let mut follow = Follow::new(server.clone(), run, permit);
-    if let Some(last) = last {
-        follow.resume(last);
-        // Of an archived run the changes are not known any more; its end is all that there was.
-        let nothing_new = found.summary.status.is_terminal() && (follow.seen_all || last.is_end());
-        if nothing_new && !last.is_snapshot() {
-            return Ok(StatusCode::NO_CONTENT.into_response());
-        }
-        // Who has only a snapshot of an ended run has not heard its end.
-        follow.needs_snapshot |= nothing_new;
-    }
-    let ended = server.deps.shutdown.clone().cancelled_owned();
-    let stream = stream(follow).take_until(ended);
+    let Some(moments) = follow(&server, &parts.run_id()?, last, &caller).await? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let stream = moments.map(|moment| Ok::<_, Infallible>(event(&moment)));
     let mut response = Sse::new(stream)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response();
@@ -72,10 +65,79 @@ pub(super) async fn events(State(server): State<Shared>, parts: PathParts, heade
     Ok(response)
 }
 
-fn stream(follow: Follow) -> impl Stream<Item = Result<Event, Infallible>> {
+/// One moment as a server-sent event.
+fn event(moment: &Moment) -> Event {
+    let (name, data) = match &moment.what {
+        Told::Snapshot(run) => ("snapshot", json(run)),
+        Told::Step(change) => ("step", json(change)),
+        Told::Run(change) => ("run", json(change)),
+        Told::End(change) => ("end", json(change)),
+    };
+    Event::default()
+        .id(moment.id.to_string())
+        .event(name)
+        .retry(COME_BACK)
+        .data(data)
+}
+
+fn json(form: &impl serde::Serialize) -> String {
+    serde_json::to_string(form).expect("forms have string keys only")
+}
+
+/// What is told of a run, and where in its history.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    /// Who comes back names it.
+    pub(crate) id: EventId,
+    /// What is told.
+    pub(crate) what: Told,
+}
+
+/// What is told of a run.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// The whole run.
+    Snapshot(Box<RunDetail>),
+    /// A step changed.
+    Step(StepChanged),
+    /// The run's status changed.
+    Run(RunChanged),
+    /// Nothing follows.
+    End(RunChanged),
+}
+
+/// Follows a run until its end or the server's, from the beginning or after what was heard before;
+/// `None`: it has ended and the reader has heard so.
+///
+/// # Errors
+/// 404; 429 or 503 when no more streams may be open.
+pub(crate) async fn follow(
+    server: &Shared,
+    run: &RunId,
+    last: Option<EventId>,
+    caller: &Caller,
+) -> Answer<Option<impl Stream<Item = Moment> + Send + use<>>> {
+    let found = find(server, run).await?;
+    let place = server.place_for_stream(Some(caller))?;
+    let mut follow = Follow::new(server.clone(), run.clone(), place);
+    if let Some(last) = last {
+        follow.resume(last);
+        // Of an archived run the changes are not known any more; its end is all that there was.
+        let nothing_new = found.summary.status.is_terminal() && (follow.seen_all || last.is_end());
+        if nothing_new && !last.is_snapshot() {
+            return Ok(None);
+        }
+        // Who has only a snapshot of an ended run has not heard its end.
+        follow.needs_snapshot |= nothing_new;
+    }
+    let ended = server.deps.shutdown.clone().cancelled_owned();
+    Ok(Some(stream(follow).take_until(ended)))
+}
+
+fn stream(follow: Follow) -> impl Stream<Item = Moment> {
     futures::stream::unfold(follow, |mut follow| async move {
-        let event = follow.next().await?;
-        Some((Ok(event), follow))
+        let moment = follow.next().await?;
+        Some((moment, follow))
     })
 }
 
@@ -84,24 +146,17 @@ struct Follow {
     server: Shared,
     run: RunId,
     reader: RunReader,
-    queue: VecDeque<Event>,
+    queue: VecDeque<Moment>,
     seen: EventId,
     needs_snapshot: bool,
     over: bool,
     /// Nothing was missed since the place that the reader named.
     seen_all: bool,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for Follow {
-    fn drop(&mut self) {
-        self.server.metrics.streams.dec();
-    }
+    _place: StreamPlace,
 }
 
 impl Follow {
-    fn new(server: Shared, run: RunId, permit: OwnedSemaphorePermit) -> Self {
-        server.metrics.streams.inc();
+    fn new(server: Shared, run: RunId, place: StreamPlace) -> Self {
         Self {
             reader: server.view.subscribe(&run),
             server,
@@ -111,7 +166,7 @@ impl Follow {
             needs_snapshot: true,
             over: false,
             seen_all: false,
-            _permit: permit,
+            _place: place,
         }
     }
 
@@ -133,11 +188,11 @@ impl Follow {
         }
     }
 
-    /// The next event; `None` when the stream is over.
-    async fn next(&mut self) -> Option<Event> {
+    /// The next moment; `None` when the stream is over.
+    async fn next(&mut self) -> Option<Moment> {
         loop {
-            if let Some(event) = self.queue.pop_front() {
-                return Some(event);
+            if let Some(moment) = self.queue.pop_front() {
+                return Some(moment);
             }
             if self.over {
                 return None;
@@ -163,10 +218,10 @@ impl Follow {
         self.seen = event.id;
         match &event.what {
             RunEventKind::Began => self.needs_snapshot = true,
-            RunEventKind::Step(change) => self.push(event.id, "step", change),
-            RunEventKind::Run(change) => self.push(event.id, "run", change),
+            RunEventKind::Step(change) => self.push(event.id, Told::Step(change.clone())),
+            RunEventKind::Run(change) => self.push(event.id, Told::Run(change.clone())),
             RunEventKind::End(change) => {
-                self.push(event.id, "end", change);
+                self.push(event.id, Told::End(change.clone()));
                 self.over = true;
             }
         }
@@ -178,26 +233,20 @@ impl Follow {
         let whole: RunDetail = detail(&self.server, found).await?;
         self.needs_snapshot = false;
         self.seen = seen;
-        self.push(seen, "snapshot", &whole);
         let status = whole.summary.status;
+        self.push(seen, Told::Snapshot(Box::new(whole)));
         if status.is_terminal() {
             let change = RunChanged {
                 run_id: self.run.to_string(),
                 status,
             };
-            self.push(EventId::end_at(seen.revision), "end", &change);
+            self.push(EventId::end_at(seen.revision), Told::End(change));
             self.over = true;
         }
         Ok(())
     }
 
-    fn push(&mut self, id: EventId, name: &str, data: &impl serde::Serialize) {
-        let text = serde_json::to_string(data).expect("forms have string keys only");
-        let event = Event::default()
-            .id(id.to_string())
-            .event(name)
-            .retry(COME_BACK)
-            .data(text);
-        self.queue.push_back(event);
+    fn push(&mut self, id: EventId, what: Told) {
+        self.queue.push_back(Moment { id, what });
     }
 }

@@ -3,10 +3,11 @@
 //! Not here: what a machine does with one (`crate::fleet::join`).
 
 use super::body::Json as Body;
-use super::query::{PathParts, short};
+use super::query::{Asking, PathParts, short};
 use crate::clock::now_ms;
 use crate::dto::{CreateJoinToken, JoinToken, JoinTokenCreated, JoinTokenList};
 use crate::fleet::join::Membership;
+use crate::intake::{KeptRequest, commit_kept, fingerprint, keep_request, kept_request, new_run_id};
 use crate::problem::{Answer, Problem};
 use crate::state::{Server, Shared};
 use axum::Json;
@@ -50,10 +51,16 @@ const ID_LEN: usize = 12;
 )]
 pub(super) async fn create(
     State(server): State<Shared>,
+    asking: Asking,
     Body(wish): Body<CreateJoinToken>,
 ) -> Answer<(StatusCode, Json<JoinTokenCreated>)> {
     let membership = membership(&server)?;
     let record = record_of(&wish, now_ms())?;
+    let print = fingerprint(&wish);
+    let asked_by = (asking.by.as_str(), asking.key.as_deref());
+    if let KeptRequest::Known(_) = kept_request(server.store(), asked_by, &print).await? {
+        return Err(made_before());
+    }
     let kept = tidy(&server).await?;
     if kept >= TOKENS_MAX {
         return Err(Problem::conflict(format!(
@@ -67,12 +74,23 @@ pub(super) async fn create(
     let hash = text.hash();
     let token_key = key::join_token(&hash);
     let txn = Txn::new().expect(&token_key, Expect::Absent).put(&token_key, &record);
-    server.store().commit(txn).await?;
+    let txn = keep_request(&server, txn, asked_by, &print, &new_run_id()).await?;
+    if !commit_kept(&server, txn).await?.is_applied() {
+        return Err(made_before());
+    }
     let created = JoinTokenCreated {
         token: text.reveal(),
         about: show(&hash, &record),
     };
     Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// A token's text is not kept, so the same request cannot be answered twice.
+fn made_before() -> Problem {
+    Problem::conflict(
+        "a token was made under this Idempotency-Key already, and its text was in that answer alone; if the answer \
+         was lost, revoke that token and ask for another one under a new key",
+    )
 }
 
 fn membership(server: &Server) -> Answer<&Membership> {

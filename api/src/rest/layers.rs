@@ -3,10 +3,11 @@
 //!
 //! Not here: what any route does.
 
-use crate::auth::authorise;
+use crate::auth::{Caller, authorise};
 use crate::limit::{KEY_MAX, REQUEST_TIMEOUT};
 use crate::page;
 use crate::problem::Problem;
+use crate::rpc;
 use crate::state::Shared;
 use crate::trace;
 use axum::body::Body;
@@ -20,7 +21,7 @@ use std::time::Instant;
 use tracing::Instrument;
 
 /// In and out.
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// In and out: the trace that a run belongs to.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -66,7 +67,17 @@ impl Trace {
 }
 
 /// The outermost layer: id, span, counts, and the last word on how an error looks.
-pub(super) async fn observe(State(server): State<Shared>, mut request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(server): State<Shared>, request: Request, next: Next) -> Response {
+    observed(server, request, next, finish).await
+}
+
+/// Gives a request its id, span and trace and counts it; `finish` has the last word on its answer.
+pub(crate) async fn observed(
+    server: Shared,
+    mut request: Request,
+    next: Next,
+    finish: fn(Response, &str, &RequestId) -> Response,
+) -> Response {
     let id = RequestId::of(request.headers());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -86,7 +97,7 @@ pub(super) async fn observe(State(server): State<Shared>, mut request: Request, 
     if let Ok(value) = HeaderValue::from_str(&trace.0) {
         response.headers_mut().insert(TRACEPARENT, value);
     }
-    let code = response.status();
+    let code = code_label(&response);
     let took = begun.elapsed();
     let metrics = &server.metrics;
     let labels = [route.as_str(), method_label(&method), code.as_str()];
@@ -97,9 +108,18 @@ pub(super) async fn observe(State(server): State<Shared>, mut request: Request, 
         .observe(took.as_secs_f64());
     span.in_scope(|| {
         let ms = took.as_secs_f64() * 1000.0;
-        tracing::debug!(code = code.as_u16(), ms, "request answered");
+        tracing::debug!(code, ms, "request answered");
     });
     response
+}
+
+/// The status, of a refused gRPC call its own: `grpc-5`.
+fn code_label(response: &Response) -> String {
+    let of_grpc = response.headers().get("grpc-status").and_then(|v| v.to_str().ok());
+    match of_grpc.filter(|code| *code != "0") {
+        Some(code) => format!("grpc-{code}"),
+        None => response.status().as_str().to_owned(),
+    }
 }
 
 /// A method of its own for every known word; callers may invent others without end.
@@ -176,9 +196,8 @@ pub(super) async fn timeout(request: Request, next: Next) -> Response {
 
 /// While the live store has no quorum writes are refused at once, also those that have begun to
 /// wait for it; reads go on from the picture and say how old it may be.
-pub(super) async fn quorum(State(server): State<Shared>, request: Request, next: Next) -> Response {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if reads || request.uri().path() == VALIDATE {
+pub(crate) async fn quorum(State(server): State<Shared>, request: Request, next: Next) -> Response {
+    if !changes(&request) {
         let mut response = next.run(request).await;
         if let Some(silent) = server.probe.silent_for() {
             let age = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
@@ -196,8 +215,26 @@ pub(super) async fn quorum(State(server): State<Shared>, request: Request, next:
     }
 }
 
+/// True for a request that writes.
+fn changes(request: &Request) -> bool {
+    let path = request.uri().path();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    !(reads || path == VALIDATE || rpc::only_reads(path))
+}
+
+/// Lets so many requests of a token pass as it may have.
+pub(crate) async fn allowed(State(server): State<Shared>, request: Request, next: Next) -> Response {
+    let Some(caller) = request.extensions().get::<Caller>() else {
+        return next.run(request).await;
+    };
+    match server.allowances.request(&caller.name) {
+        Ok(_until_the_answer_begins) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    }
+}
+
 /// Answers for a handler that panicked.
-pub(super) fn panicked(cause: Box<dyn Any + Send + 'static>) -> axum::http::Response<Body> {
+pub(crate) fn panicked(cause: Box<dyn Any + Send + 'static>) -> axum::http::Response<Body> {
     let text = cause
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -208,7 +245,7 @@ pub(super) fn panicked(cause: Box<dyn Any + Send + 'static>) -> axum::http::Resp
 }
 
 /// Lets administrators pass, once the picture that tokens are looked up in is complete.
-pub(super) async fn guard(State(server): State<Shared>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(server): State<Shared>, mut request: Request, next: Next) -> Response {
     if let Err(refused) = page::session::admit(&mut request) {
         return refused.into_response();
     }

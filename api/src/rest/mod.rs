@@ -5,22 +5,23 @@
 
 mod body;
 mod certificates;
+mod conditions;
 mod describe;
-mod events;
+pub(crate) mod events;
 mod explain;
 mod joining;
 mod later;
-mod layers;
+pub(crate) mod layers;
 mod listing;
 mod nodes;
 mod pipelines;
 mod push;
-mod query;
-mod runs;
+pub(crate) mod query;
+pub(crate) mod runs;
 mod show;
 mod start;
-mod system;
-mod trigger;
+pub(crate) mod system;
+pub(crate) mod trigger;
 
 use crate::page::{self, session};
 use crate::state::Shared;
@@ -110,9 +111,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub fn router(server: &Shared) -> Router {
     let (open, admin) = described();
     let guard = from_fn_with_state(server.clone(), layers::guard);
+    let allowed = from_fn_with_state(server.clone(), layers::allowed);
     let quorum = from_fn_with_state(server.clone(), layers::quorum);
-    let admin = admin.split_for_parts().0.route_layer(quorum).route_layer(guard);
-    let open = open.split_for_parts().0;
+    let admin = admin.split_for_parts().0;
+    let admin = admin
+        .route_layer(from_fn(conditions::tagged))
+        .route_layer(quorum)
+        .route_layer(from_fn(conditions::understood))
+        .route_layer(allowed)
+        .route_layer(guard);
+    let open = open.split_for_parts().0.route_layer(from_fn(conditions::tagged));
     open.merge(admin)
         .merge(page::routes())
         .fallback(layers::no_such_route)

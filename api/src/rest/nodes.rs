@@ -10,7 +10,7 @@ use crate::dto::{
     DrainNode, DrainProgress, Node, NodeAllocation, NodeChange, NodeDetail, NodeEligibility, NodeFacts, NodeLease,
     NodeList,
 };
-use crate::intake::{KeptRequest, fingerprint, keep_request, kept_request, new_run_id};
+use crate::intake::{KeptRequest, commit_kept, fingerprint, keep_request, kept_request, new_run_id};
 use crate::limit::{NODE_REQUESTS_MAX, NODE_WAIT, READ_BACK_TIMEOUT};
 use crate::problem::{Answer, Problem};
 use crate::state::{Server, Shared};
@@ -336,7 +336,7 @@ async fn ask(server: &Server, node: &NodeId, wish: Wish, what: RequestKind, aski
         .expect(key::request(&id), Expect::Absent)
         .put(key::request(&id), &request);
     let txn = keep_request(server, txn, asked_by, &fingerprint, &run).await?;
-    match store.commit(txn).await? {
+    match commit_kept(server, txn).await? {
         Commit::Applied(revision) => {
             tracing::info!(node_id = %node, wish = wish.word(), by = asking.by, "wish for a node accepted");
             server.view.wait_for(revision, READ_BACK_TIMEOUT).await;

@@ -3,11 +3,13 @@
 //! Not here: runs.
 
 use super::body::{self, Json as Body};
+use super::conditions::{self, Conditions};
 use super::query::{Asking, Parameters, PathParts, no_pipeline};
 use super::show::summary;
 use super::trigger::check_text;
 use crate::clock::now_ms;
 use crate::dto::{CreatePipeline, Pipeline, PipelineList, PipelineValidated, PutPipeline, ValidatePipeline};
+use crate::intake::{KeptRequest, commit_kept, fingerprint, keep_request, kept_request, new_run_id};
 use crate::limit::{READ_BACK_TIMEOUT, VALIDATE_BODY_MAX};
 use crate::problem::{Answer, Problem};
 use crate::repository::shown;
@@ -16,7 +18,7 @@ use crate::validating;
 use crate::view::Picture;
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use model::pipeline::DEFAULT_FILE;
 use model::record::Unknown;
 use model::{PipelineName, PipelineRecord, TeamName, key};
@@ -104,12 +106,18 @@ pub(super) async fn create(
     let team = TeamName::new(team).map_err(|e| Problem::bad_field("team", e.to_string()))?;
     let name = PipelineName::new(wish.name).map_err(|e| Problem::bad_field("name", e.to_string()))?;
     let record = check(&server, team, name, wish.repository, wish.file)?;
+    let asked_by = (asking.by.as_str(), asking.key.as_deref());
+    let print = fingerprint(&(&record.team, &record.name, &record.repository, &record.file));
+    if let KeptRequest::Known(_) = kept_request(server.store(), asked_by, &print).await? {
+        return made_before(&server, &record);
+    }
     let key = key::pipeline(&record.team, &record.name);
     let txn = Txn::new()
-        .expect(&key, Expect::Absent)
         .expect(key::team(&record.team), Expect::Present)
+        .expect(&key, Expect::Absent)
         .put(&key, &record);
-    match server.store().commit(txn).await? {
+    let txn = keep_request(&server, txn, asked_by, &print, &new_run_id()).await?;
+    match commit_kept(&server, txn).await? {
         Commit::Applied(revision) => {
             tracing::info!(team = %record.team, pipeline = %record.name, by = asking.by, "pipeline registered");
             server.view.wait_for(revision, READ_BACK_TIMEOUT).await;
@@ -117,18 +125,28 @@ pub(super) async fn create(
             Ok((StatusCode::CREATED, Json(shown)))
         }
         Commit::Refused { found: None, .. } => Err(no_team(&record.team)),
-        Commit::Refused { found: Some(found), .. } => {
-            let there: PipelineRecord = found.decode().map_err(|_| Problem::internal())?;
-            let same = there.repository == record.repository && there.file == record.file;
-            if same && asking.key.is_some() {
-                let shown = server.view.read(|p| show(&server, p, &there));
-                return Ok((StatusCode::OK, Json(shown)));
-            }
-            Err(Problem::conflict(format!(
+        // The same request under the same key may have been faster.
+        Commit::Refused { .. } => match kept_request(server.store(), asked_by, &print).await? {
+            KeptRequest::Known(_) => made_before(&server, &record),
+            KeptRequest::New => Err(Problem::conflict(format!(
                 "there is a pipeline {}/{} already; change it with PUT",
                 record.team, record.name
-            )))
-        }
+            ))),
+        },
+    }
+}
+
+/// The pipeline that the same request has made.
+fn made_before(server: &Server, record: &PipelineRecord) -> Answer<(StatusCode, Json<Pipeline>)> {
+    let shown = server.view.read(|picture| {
+        let there = picture.pipeline(&record.team, &record.name)?;
+        Some(show(server, picture, there))
+    });
+    match shown {
+        Some(shown) => Ok((StatusCode::OK, Json(shown))),
+        None => Err(Problem::conflict(
+            "this Idempotency-Key has made the pipeline before, and it was removed since; use a new key",
+        )),
     }
 }
 
@@ -142,37 +160,59 @@ fn no_team(team: &TeamName) -> Problem {
     params(("team" = String, Path), ("pipeline" = String, Path)),
     responses((status = 200, body = Pipeline), (status = 404, body = crate::dto::Problem))
 )]
-pub(super) async fn get(State(server): State<Shared>, parts: PathParts) -> Answer<Json<Pipeline>> {
+pub(super) async fn get(State(server): State<Shared>, parts: PathParts) -> Answer<(Tag, Json<Pipeline>)> {
     let (team, name) = parts.pipeline()?;
     let shown = server.view.read(|picture| {
         let record = picture.pipeline(&team, &name)?;
-        Some(show(&server, picture, record))
+        Some((tag(record), Json(show(&server, picture, record))))
     });
-    shown.map(Json).ok_or_else(|| no_pipeline(team.as_str(), name.as_str()))
+    shown.ok_or_else(|| no_pipeline(team.as_str(), name.as_str()))
+}
+
+/// The header with the state of a pipeline.
+type Tag = [(header::HeaderName, String); 1];
+
+fn tag(record: &PipelineRecord) -> Tag {
+    [(header::ETAG, format!("\"{}\"", state(record)))]
+}
+
+/// Names what can be written of a pipeline, as it is.
+fn state(record: &PipelineRecord) -> String {
+    let what = (&record.repository, &record.file, record.created_ms);
+    conditions::hash(&serde_json::to_vec(&what).expect("texts and numbers always encode"))
 }
 
 /// Registers a pipeline or changes it. Runs that are there keep what they were made with.
 #[utoipa::path(
     put, path = "/api/v1/pipelines/{team}/{pipeline}", operation_id = "put_pipeline", tag = "pipelines",
-    params(("team" = String, Path), ("pipeline" = String, Path)),
+    params(("team" = String, Path), ("pipeline" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "Only if it is as it was with this `ETag`; `*`: only if it is there"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if it is not there")),
     request_body = PutPipeline,
     responses((status = 201, body = Pipeline), (status = 200, body = Pipeline),
-        (status = 400, body = crate::dto::Problem))
+        (status = 400, body = crate::dto::Problem),
+        (status = 409, body = crate::dto::Problem, description = "Somebody else changed it at the same moment"),
+        (status = 412, body = crate::dto::Problem, description = "It is not as `If-Match` or `If-None-Match` says"))
 )]
 pub(super) async fn put(
     State(server): State<Shared>,
     parts: PathParts,
     asking: Asking,
+    conditions: Conditions,
     Body(wish): Body<PutPipeline>,
-) -> Answer<(StatusCode, Json<Pipeline>)> {
+) -> Answer<(StatusCode, Tag, Json<Pipeline>)> {
     let (team, name) = parts.new_pipeline()?;
     let mut record = check(&server, team, name, wish.repository, wish.file)?;
     let key = key::pipeline(&record.team, &record.name);
     let there = server.store().get(&key).await?;
     let code = match &there {
-        None => StatusCode::CREATED,
+        None => {
+            conditions.check(None)?;
+            StatusCode::CREATED
+        }
         Some(entry) => {
             let old: PipelineRecord = entry.decode().map_err(|_| Problem::internal())?;
+            conditions.check(Some(&state(&old)))?;
             record.created_ms = old.created_ms;
             record.unknown = old.unknown;
             StatusCode::OK
@@ -187,7 +227,7 @@ pub(super) async fn put(
             tracing::info!(team = %record.team, pipeline = %record.name, by = asking.by, "pipeline changed");
             server.view.wait_for(revision, READ_BACK_TIMEOUT).await;
             let shown = server.view.read(|p| show(&server, p, &record));
-            Ok((code, Json(shown)))
+            Ok((code, tag(&record), Json(shown)))
         }
         Commit::Refused { guard, .. } if guard.key == key::team(&record.team) => Err(no_team(&record.team)),
         Commit::Refused { .. } => Err(Problem::conflict(
@@ -199,20 +239,37 @@ pub(super) async fn put(
 /// Removes a pipeline. Its runs stay, and go on.
 #[utoipa::path(
     delete, path = "/api/v1/pipelines/{team}/{pipeline}", operation_id = "delete_pipeline", tag = "pipelines",
-    params(("team" = String, Path), ("pipeline" = String, Path)),
-    responses((status = 204), (status = 404, body = crate::dto::Problem))
+    params(("team" = String, Path), ("pipeline" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "Only if it is as it was with this `ETag`")),
+    responses((status = 204), (status = 404, body = crate::dto::Problem),
+        (status = 409, body = crate::dto::Problem, description = "Somebody else changed it at the same moment"),
+        (status = 412, body = crate::dto::Problem, description = "It is not as `If-Match` says"))
 )]
-pub(super) async fn delete(State(server): State<Shared>, parts: PathParts, asking: Asking) -> Answer<StatusCode> {
+pub(super) async fn delete(
+    State(server): State<Shared>,
+    parts: PathParts,
+    asking: Asking,
+    conditions: Conditions,
+) -> Answer<StatusCode> {
     let (team, name) = parts.pipeline()?;
     let key = key::pipeline(&team, &name);
-    let txn = Txn::new().expect(&key, Expect::Present).delete(&key);
+    let absent = || no_pipeline(team.as_str(), name.as_str());
+    let there = server.store().get(&key).await?.ok_or_else(absent)?;
+    let record: PipelineRecord = there.decode().map_err(|_| Problem::internal())?;
+    conditions.check(Some(&state(&record)))?;
+    let txn = Txn::new()
+        .expect(&key, Expect::Revision(there.mod_revision))
+        .delete(&key);
     match server.store().commit(txn).await? {
         Commit::Applied(revision) => {
             tracing::info!(%team, pipeline = %name, by = asking.by, "pipeline removed");
             server.view.wait_for(revision, READ_BACK_TIMEOUT).await;
             Ok(StatusCode::NO_CONTENT)
         }
-        Commit::Refused { .. } => Err(no_pipeline(team.as_str(), name.as_str())),
+        Commit::Refused { found: None, .. } => Err(absent()),
+        Commit::Refused { found: Some(_), .. } => Err(Problem::conflict(
+            "somebody else changed the pipeline at the same moment; try again",
+        )),
     }
 }
 

@@ -3,13 +3,12 @@
 //! Not here: bodies.
 
 use crate::auth::Caller;
-use crate::limit::{KEY_MAX, PAGE_DEFAULT, PAGE_MAX};
+use crate::limit::{KEY_MAX, PAGE_DEFAULT, PAGE_MAX, TEXT_MAX};
 use crate::problem::{Answer, Problem};
 use crate::rest::{RequestId, Trace};
-use axum::Extension;
 use axum::extract::{FromRequestParts, RawPathParams};
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap};
 use model::{PipelineName, RunId, TeamName};
 use std::collections::BTreeMap;
 
@@ -58,12 +57,12 @@ impl PathParts {
 }
 
 /// 404 for a run.
-pub(super) fn no_run(id: &str) -> Problem {
+pub(crate) fn no_run(id: &str) -> Problem {
     Problem::not_found(format!("there is no run `{}`", short(id)))
 }
 
 /// 404 for a pipeline.
-pub(super) fn no_pipeline(team: &str, name: &str) -> Problem {
+pub(crate) fn no_pipeline(team: &str, name: &str) -> Problem {
     Problem::not_found(format!(
         "there is no pipeline `{}/{}`; `buildflow pipeline list` shows those that there are",
         short(team),
@@ -77,7 +76,7 @@ pub(super) fn short(text: &str) -> String {
 }
 
 /// The parameters after `?`, decoded; the last of several with the same name counts.
-pub(super) struct Parameters(BTreeMap<String, String>);
+pub(crate) struct Parameters(BTreeMap<String, String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     type Rejection = Problem;
@@ -85,11 +84,31 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let unreadable = |_| Problem::bad_request("the parameters after `?` cannot be decoded");
         let query = axum::extract::Query::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
-        query.map(|q| Self(q.0)).map_err(unreadable)
+        Self(query.map_err(unreadable)?.0).bounded()
     }
 }
 
 impl Parameters {
+    /// Parameters that came otherwise than after `?`; empty ones are left out.
+    pub(crate) fn of(given: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let given = given.into_iter().filter(|(_, value)| !value.is_empty());
+        Self(given.map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    /// Refuses values that are longer than any.
+    ///
+    /// # Errors
+    /// 400.
+    pub(crate) fn bounded(self) -> Answer<Self> {
+        match self.0.iter().find(|(_, value)| value.len() > TEXT_MAX) {
+            None => Ok(self),
+            Some((name, _)) => {
+                let rule = format!("must have {TEXT_MAX} bytes at most");
+                Err(Problem::bad_field(&short(name), rule))
+            }
+        }
+    }
+
     /// Refuses parameters that are not among `known`.
     pub(super) fn only(self, known: &[&str]) -> Answer<Self> {
         match self.0.keys().find(|k| !known.contains(&k.as_str())) {
@@ -122,7 +141,7 @@ impl Parameters {
 }
 
 /// Who asks, under which id, and whether under a key of the caller's own.
-pub(super) struct Asking {
+pub(crate) struct Asking {
     /// The token's name.
     pub(super) by: String,
     /// The request's id.
@@ -136,27 +155,34 @@ pub(super) struct Asking {
 impl<S: Send + Sync> FromRequestParts<S> for Asking {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let internal = |_| Problem::internal();
-        let Extension(caller) = Extension::<Caller>::from_request_parts(parts, state)
-            .await
-            .map_err(internal)?;
-        let Extension(id) = Extension::<RequestId>::from_request_parts(parts, state)
-            .await
-            .map_err(internal)?;
-        let Extension(trace) = Extension::<Trace>::from_request_parts(parts, state)
-            .await
-            .map_err(internal)?;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::of(&parts.extensions, &parts.headers)
+    }
+}
+
+impl Asking {
+    /// Reads what the layers around every route have found out, and the caller's own key.
+    ///
+    /// # Errors
+    /// 400 for a key that cannot be one.
+    pub(crate) fn of(extensions: &Extensions, headers: &HeaderMap) -> Answer<Self> {
+        let caller = extensions.get::<Caller>().ok_or_else(Problem::internal)?;
+        let id = extensions.get::<RequestId>().ok_or_else(Problem::internal)?;
+        let trace = extensions.get::<Trace>().ok_or_else(Problem::internal)?;
         Ok(Self {
-            by: caller.name,
-            request_id: id.0,
-            traceparent: trace.0,
-            key: idempotency_key(&parts.headers)?,
+            by: caller.name.clone(),
+            request_id: id.0.clone(),
+            traceparent: trace.0.clone(),
+            key: idempotency_key(headers)?,
         })
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
+/// The caller's own name for a request.
+///
+/// # Errors
+/// 400 for a key that cannot be one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(value) = headers.get("idempotency-key") else {
         return Ok(None);
     };

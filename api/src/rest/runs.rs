@@ -8,6 +8,7 @@ use super::show::{detail, find};
 use crate::archive::ArchiveError;
 use crate::clock::now_ms;
 use crate::dto::{CancelAccepted, RunDetail, RunList, RunStatus};
+use crate::intake::{KeptRequest, commit_kept, fingerprint, keep_request, kept_request};
 use crate::limit::{READ_BACK_TIMEOUT, SCAN_MAX};
 use crate::problem::{Answer, Problem};
 use crate::state::{Server, Shared};
@@ -37,6 +38,14 @@ use store::{Commit, Expect, Txn};
     responses((status = 200, body = RunList), (status = 400, body = crate::dto::Problem))
 )]
 pub(super) async fn list(State(server): State<Shared>, parameters: Parameters) -> Answer<Json<RunList>> {
+    page(&server, parameters).await.map(Json)
+}
+
+/// A page of the runs of all pipelines.
+///
+/// # Errors
+/// 400.
+pub(crate) async fn page(server: &Server, parameters: Parameters) -> Answer<RunList> {
     let parameters = parameters.only(&PARAMETERS)?;
     let filter = Filter::of(&parameters)?;
     let before = match parameters.get("cursor") {
@@ -51,15 +60,15 @@ pub(super) async fn list(State(server): State<Shared>, parameters: Parameters) -
         let live = picture.runs().range(range.clone()).rev();
         let waiting = picture.outbox().range(range).rev();
         let waiting = waiting.map(|(id, (_, run))| (id.clone(), &**run));
-        Part::of_picture(&server, &filter, live.map(|(id, e)| (id.clone(), e)), waiting)
+        Part::of_picture(server, &filter, live.map(|(id, e)| (id.clone(), e)), waiting)
     });
     let order = RunOrder::Id {
         before: excluded(before),
     };
     let place = |run: &ArchivedRun| run.summary.id.clone();
     let everywhere = RunFilter::default();
-    let list = part.with_history(&server, &filter, &everywhere, order, place, |id| format!("r-{id}"));
-    Ok(Json(list.await))
+    let list = part.with_history(server, &filter, &everywhere, order, place, |id| format!("r-{id}"));
+    Ok(list.await)
 }
 
 fn excluded<K>(before: Bound<K>) -> Option<K> {
@@ -91,7 +100,18 @@ pub(super) async fn list_of_pipeline(
     parts: PathParts,
     parameters: Parameters,
 ) -> Answer<Json<RunList>> {
-    let (team, name) = parts.pipeline()?;
+    page_of_pipeline(&server, parts.pipeline()?, parameters).await.map(Json)
+}
+
+/// A page of the runs of one pipeline.
+///
+/// # Errors
+/// 400, 404.
+pub(crate) async fn page_of_pipeline(
+    server: &Server,
+    (team, name): (TeamName, PipelineName),
+    parameters: Parameters,
+) -> Answer<RunList> {
     let parameters = parameters.only(&PARAMETERS)?;
     let filter = Filter::of(&parameters)?;
     let before = match parameters.get("cursor") {
@@ -114,7 +134,7 @@ pub(super) async fn list_of_pipeline(
         let waiting = waiting
             .iter()
             .filter_map(|(n, id)| Some((*n, &*picture.outbox().get(id)?.1)));
-        (known, Part::of_picture(&server, &filter, live, waiting))
+        (known, Part::of_picture(server, &filter, live, waiting))
     });
     let order = RunOrder::Number {
         before: excluded(before),
@@ -125,15 +145,15 @@ pub(super) async fn list_of_pipeline(
         pipeline: Some(name.clone()),
         ..RunFilter::default()
     };
-    let list = part.with_history(&server, &filter, &scope, order, place, |n| format!("n-{n}"));
+    let list = part.with_history(server, &filter, &scope, order, place, |n| format!("n-{n}"));
     let list = list.await;
     // Of a pipeline that was deleted the finished runs are still there.
     if known || !list.runs.is_empty() || list.warning.is_some() {
-        return Ok(Json(list));
+        return Ok(list);
     }
     match server.archives.history().count_runs(&scope).await {
         Ok(0) => Err(no_pipeline(team.as_str(), name.as_str())),
-        Ok(_) => Ok(Json(list)),
+        Ok(_) => Ok(list),
         Err(error) => Err(ArchiveError::History(error).into()),
     }
 }
@@ -149,8 +169,16 @@ fn bad_cursor() -> Problem {
     responses((status = 200, body = RunDetail), (status = 404, body = crate::dto::Problem))
 )]
 pub(super) async fn get(State(server): State<Shared>, parts: PathParts) -> Answer<Json<RunDetail>> {
-    let look = find(&server, &parts.run_id()?).await?;
-    Ok(Json(detail(&server, look).await?))
+    one(&server, &parts.run_id()?).await.map(Json)
+}
+
+/// A run with all its steps.
+///
+/// # Errors
+/// 404.
+pub(crate) async fn one(server: &Server, run: &RunId) -> Answer<RunDetail> {
+    let look = find(server, run).await?;
+    detail(server, look).await
 }
 
 /// A run with all its steps, by its id or its number in the pipeline.
@@ -194,7 +222,7 @@ async fn numbered(server: &Server, team: &TeamName, name: &PipelineName, number:
 #[utoipa::path(
     post, path = "/api/v1/runs/{run_id}/cancel", operation_id = "cancel_run", tag = "runs",
     params(("run_id" = String, Path)),
-    responses((status = 202, body = CancelAccepted), (status = 200, body = CancelAccepted,
+    responses((status = 202, body = CancelAccepted, description = "It is being cancelled"), (status = 200, body = CancelAccepted,
         description = "It was cancelled already"), (status = 404, body = crate::dto::Problem),
         (status = 409, body = crate::dto::Problem, description = "It has ended"))
 )]
@@ -203,11 +231,22 @@ pub(super) async fn cancel(
     parts: PathParts,
     asking: Asking,
 ) -> Answer<(StatusCode, Json<CancelAccepted>)> {
-    let run = parts.run_id()?;
-    let mut look = find(&server, &run).await?;
+    let (code, accepted) = end_run(&server, parts.run_id()?, asking).await?;
+    Ok((code, Json(accepted)))
+}
+
+/// Asks for the end of a run; 200 when it was cancelled already.
+///
+/// # Errors
+/// 404, 409 when it has ended otherwise, 503.
+pub(crate) async fn end_run(server: &Server, run: RunId, asking: Asking) -> Answer<(StatusCode, CancelAccepted)> {
+    let print = fingerprint(&("cancel", &run));
+    let asked_by = (asking.by.as_str(), asking.key.as_deref());
+    let known = kept_request(server.store(), asked_by, &print).await?;
+    let mut look = find(server, &run).await?;
     if look.header.is_none() {
         server.view.wait_for_run(&run, READ_BACK_TIMEOUT).await;
-        look = find(&server, &run).await?;
+        look = find(server, &run).await?;
     }
     if look.header.is_none() {
         return Err(Problem::unavailable(
@@ -221,7 +260,10 @@ pub(super) async fn cancel(
         message: message.to_owned(),
     };
     match status {
-        RunStatus::Cancelled => return Ok((StatusCode::OK, Json(answer(status, "the run was cancelled already")))),
+        _ if matches!(known, KeptRequest::Known(_)) => {
+            return Ok((StatusCode::ACCEPTED, answer(status, "this request was made before")));
+        }
+        RunStatus::Cancelled => return Ok((StatusCode::OK, answer(status, "the run was cancelled already"))),
         RunStatus::Success | RunStatus::Failed | RunStatus::TimedOut => {
             let word = status.as_str();
             return Err(Problem::conflict(format!(
@@ -230,16 +272,16 @@ pub(super) async fn cancel(
         }
         RunStatus::Queued | RunStatus::Running => {}
     }
-    ask_to_cancel(&server, &run, asking).await?;
+    ask_to_cancel(server, &run, &print, asking).await?;
     let message = "the run's steps are being ended";
-    Ok((StatusCode::ACCEPTED, Json(answer(status, message))))
+    Ok((StatusCode::ACCEPTED, answer(status, message)))
 }
 
 /// One request for each run, however often it is asked for.
-async fn ask_to_cancel(server: &Server, run: &RunId, asking: Asking) -> Answer<()> {
+async fn ask_to_cancel(server: &Server, run: &RunId, print: &str, asking: Asking) -> Answer<()> {
     let request = Request {
         what: RequestKind::Cancel { run: run.clone() },
-        requested_by: asking.by,
+        requested_by: asking.by.clone(),
         created_ms: now_ms(),
         request_id: asking.request_id,
     };
@@ -248,7 +290,8 @@ async fn ask_to_cancel(server: &Server, run: &RunId, asking: Asking) -> Answer<(
         .expect(&key, Expect::Absent)
         .expect(key::run(run), Expect::Present)
         .put(&key, &request);
-    match server.store().commit(txn).await? {
+    let txn = keep_request(server, txn, (&asking.by, asking.key.as_deref()), print, run).await?;
+    match commit_kept(server, txn).await? {
         Commit::Applied(revision) => {
             tracing::info!(run_id = %run, by = request.requested_by, "run asked to be cancelled");
             server.view.wait_for(revision, READ_BACK_TIMEOUT).await;

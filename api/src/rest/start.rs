@@ -6,6 +6,7 @@ use super::query::{Asking, PathParts, no_run, short};
 use super::show::{RunLook, definition, find};
 use crate::clock::now_ms;
 use crate::dto::StartAccepted;
+use crate::intake::{KeptRequest, commit_kept, fingerprint, keep_request, kept_request};
 use crate::limit::READ_BACK_TIMEOUT;
 use crate::problem::{Answer, Problem};
 use crate::state::{Server, Shared};
@@ -35,23 +36,38 @@ pub(super) async fn start(
     let no_steps = || Problem::not_found("the run has no steps yet; try again in a moment");
     let def = definition(&server, &look).await?.ok_or_else(no_steps)?;
     let name = parts.text("step").to_owned();
+    let print = fingerprint(&("start", &run, &name));
+    let asked_by = (asking.by.as_str(), asking.key.as_deref());
+    if let KeptRequest::Known(_) = kept_request(server.store(), asked_by, &print).await? {
+        return Ok(accepted(&run, name));
+    }
     check(&look, &def, &run, &name)?;
     let request = Request {
         what: RequestKind::Start {
             run: run.clone(),
             step: name.clone(),
         },
-        requested_by: asking.by,
+        requested_by: asking.by.clone(),
         created_ms: now_ms(),
-        request_id: asking.request_id,
+        request_id: asking.request_id.clone(),
     };
-    ask(&server, &run, &name, &request).await?;
+    let key = key::request(&format!("start-{run}-{name}"));
+    let txn = Txn::new()
+        .expect(&key, Expect::Absent)
+        .expect(key::run(&run), Expect::Present)
+        .put(&key, &request);
+    let txn = keep_request(&server, txn, asked_by, &print, &run).await?;
+    ask(&server, &run, &name, &request.requested_by, txn).await?;
+    Ok(accepted(&run, name))
+}
+
+fn accepted(run: &RunId, step: String) -> (StatusCode, Json<StartAccepted>) {
     let answer = StartAccepted {
         run_id: run.to_string(),
-        step: name,
+        step,
         message: "the step is being started".to_owned(),
     };
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    (StatusCode::ACCEPTED, Json(answer))
 }
 
 fn check(look: &RunLook, def: &RunDef, run: &RunId, name: &str) -> Answer<()> {
@@ -80,15 +96,10 @@ fn check(look: &RunLook, def: &RunDef, run: &RunId, name: &str) -> Answer<()> {
 }
 
 /// One request for each step, however often it is asked for.
-async fn ask(server: &Server, run: &RunId, step: &str, request: &Request) -> Answer<()> {
-    let key = key::request(&format!("start-{run}-{step}"));
-    let txn = Txn::new()
-        .expect(&key, Expect::Absent)
-        .expect(key::run(run), Expect::Present)
-        .put(&key, request);
-    match server.store().commit(txn).await? {
+async fn ask(server: &Server, run: &RunId, step: &str, by: &str, txn: Txn) -> Answer<()> {
+    match commit_kept(server, txn).await? {
         Commit::Applied(revision) => {
-            tracing::info!(run_id = %run, step, by = request.requested_by, "step asked to be started");
+            tracing::info!(run_id = %run, step, by, "step asked to be started");
             server.view.wait_for(revision, READ_BACK_TIMEOUT).await;
             Ok(())
         }

@@ -3,7 +3,7 @@
 //! Answered without a token. Not here: anything about teams and runs.
 
 use crate::dto::{Health, Readiness};
-use crate::state::Shared;
+use crate::state::{Server, Shared};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -32,6 +32,17 @@ pub(super) async fn healthz() -> Json<Health> {
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "system",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Readiness>) {
+    let readiness = readiness(&server).await;
+    let code = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, Json(readiness))
+}
+
+/// Asks everything that the server stands on.
+pub(crate) async fn readiness(server: &Server) -> Readiness {
     let asked = tokio::time::timeout(STORE_WAIT, server.store().get(key::LEADER));
     let blobs = tokio::time::timeout(STORE_WAIT, server.deps.blobs.list_page(BLOBS_ASKED, None, 1));
     let history = tokio::time::timeout(STORE_WAIT, server.deps.history.check());
@@ -66,14 +77,8 @@ pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Re
         problems.push("history cannot be asked: builds go on, finished runs cannot be searched for now".to_owned());
     }
     // Without a leader, blobs or history this server still accepts runs and shows them.
-    let ready = store && view;
-    let code = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let answer = Readiness {
-        ready,
+    Readiness {
+        ready: store && view,
         server: server.config.server_name.clone(),
         leader,
         store,
@@ -83,8 +88,7 @@ pub(super) async fn readyz(State(server): State<Shared>) -> (StatusCode, Json<Re
         blobs,
         history,
         problems,
-    };
-    (code, Json(answer))
+    }
 }
 
 /// What is counted, as Prometheus text.

@@ -17,7 +17,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use git_mirror::{GitError, RefSpec, Resolved};
-use model::{Event, PipelineRecord};
+use model::{Event, PipelineName, PipelineRecord, TeamName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -41,7 +41,20 @@ pub(super) async fn create(
     asking: Asking,
     Body(wish): Body<CreateRun>,
 ) -> Answer<(StatusCode, Json<RunCreated>)> {
-    let (team, name) = parts.pipeline()?;
+    let (code, run) = submit(&server, parts.pipeline()?, wish, asking).await?;
+    Ok((code, Json(run)))
+}
+
+/// Starts a run, or answers the one that the same wish has led to before.
+///
+/// # Errors
+/// 400, 404, 409, 503.
+pub(crate) async fn submit(
+    server: &Server,
+    (team, name): (TeamName, PipelineName),
+    wish: CreateRun,
+    asking: Asking,
+) -> Answer<(StatusCode, RunCreated)> {
     let found = server.view.read(|p| p.pipeline(&team, &name).cloned());
     let pipeline = found.ok_or_else(|| no_pipeline(team.as_str(), name.as_str()))?;
     check(&wish)?;
@@ -56,11 +69,11 @@ pub(super) async fn create(
     let known = known_by_key(server.store(), &asked, &team, &name).await?;
     let accepted = match known {
         Some(run) => Accepted { run, created: false },
-        None => begin(&server, &pipeline, wish, &asked).await?,
+        None => begin(server, &pipeline, wish, &asked).await?,
     };
-    match awaited(&server, &accepted, RUN_WAIT).await {
-        Awaited::Whole(answer) => Ok((answer_code(true, accepted.created), Json(answer))),
-        Awaited::Pending(answer) => Ok((answer_code(false, accepted.created), Json(answer))),
+    match awaited(server, &accepted, RUN_WAIT).await {
+        Awaited::Whole(answer) => Ok((answer_code(true, accepted.created), answer)),
+        Awaited::Pending(answer) => Ok((answer_code(false, accepted.created), answer)),
         // A person can always start a run; the same trigger may have come from elsewhere before.
         Awaited::Nothing => Err(Problem::bad_request(
             "the pipeline file makes no run of this event".to_owned(),

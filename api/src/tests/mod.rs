@@ -3,6 +3,7 @@
 
 mod archive;
 mod auth;
+mod conditions;
 mod events;
 mod intake;
 mod interface;
@@ -12,7 +13,9 @@ mod nodes;
 mod page;
 mod pipelines;
 mod push;
+mod readers;
 mod retention;
+mod rpc;
 mod runs;
 mod served;
 mod several;

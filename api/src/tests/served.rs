@@ -2,6 +2,7 @@
 
 use super::stage::{ADMIN, FILE, NODE, PATIENCE, Stage};
 use crate::server::Api;
+use crate::state::{ApiConfig, Shared};
 use model::record::Unknown;
 use model::{TeamName, TeamRecord, key};
 use std::net::SocketAddr;
@@ -12,18 +13,41 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wire::v1::fleet_service_client::FleetServiceClient;
 
-struct Served {
-    address: SocketAddr,
-    stop: CancellationToken,
+pub(super) struct Served {
+    pub(super) address: SocketAddr,
+    pub(super) stop: CancellationToken,
     task: JoinHandle<Result<(), crate::ServeError>>,
-    stage: Stage,
+    pub(super) stage: Stage,
+    /// The server behind the port; the stage has one of its own over the same store.
+    pub(super) server: Shared,
 }
 
-async fn serve() -> Served {
+impl Served {
+    /// Stops the server and waits for its end.
+    pub(super) async fn end(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+}
+
+pub(super) async fn serve() -> Served {
+    serve_with(crate::Allowance::default()).await
+}
+
+pub(super) async fn serve_with(allowance: crate::Allowance) -> Served {
     let stage = Stage::new().await;
     let mut deps = stage.server.deps.clone();
     deps.shutdown = CancellationToken::new();
-    let api = Api::new(stage.server.config.clone(), deps);
+    let config = ApiConfig {
+        allowance,
+        ..stage.server.config.clone()
+    };
+    let api = Api::new(config, deps);
+    let server = api.shared().clone();
     let name = TeamName::new("default").unwrap();
     let team = TeamRecord {
         name: name.clone(),
@@ -44,10 +68,11 @@ async fn serve() -> Served {
         stop,
         task,
         stage,
+        server,
     }
 }
 
-async fn ask(address: SocketAddr, text: &str) -> String {
+pub(super) async fn ask(address: SocketAddr, text: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

@@ -234,6 +234,7 @@ impl Stage {
             node_lease_ms: 20_000,
             archive: crate::ArchiveTimes::default(),
             keep: crate::Keep::default(),
+            allowance: crate::Allowance::default(),
         };
         let name = TeamName::new("default").unwrap();
         let team = TeamRecord {

@@ -15,8 +15,13 @@ pub mod v1 {
     tonic::include_proto!("buildflow.v1");
 }
 
+/// The proto files as a `google.protobuf.FileDescriptorSet`, for reflection.
+pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("buildflow.v1");
+
 /// What every message can do, e.g. tell its encoded length.
 pub use prost::Message;
+/// Values that are as free as JSON's: `google.protobuf.Struct` and what is in one.
+pub use prost_types::{ListValue, Struct, Value, value};
 
 /// The most bytes of log in one message.
 pub const LOG_DATA_MAX: usize = 256 * 1024;

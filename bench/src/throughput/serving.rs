@@ -140,6 +140,13 @@ fn assemble(
                 ..ArchiveTimes::default()
             },
             keep: api::Keep::default(),
+            // What the server can bear is looked for, not what one token may ask of it.
+            allowance: api::Allowance {
+                per_second: 1_000_000,
+                burst: 1_000_000,
+                at_once: 1_000_000,
+                streams: 1_000_000,
+            },
         },
         Deps {
             store,

@@ -60,6 +60,9 @@ pub(crate) struct ServerFile {
     /// How long finished runs and their logs are kept.
     #[serde(default)]
     pub(crate) keep: KeepFile,
+    /// What each token may ask of this server.
+    #[serde(default)]
+    pub(crate) per_token: PerTokenFile,
     /// Whether repositories may be folders of this machine.
     #[serde(default)]
     pub(crate) file_repositories: bool,
@@ -255,6 +258,59 @@ impl KeepFile {
     }
 }
 
+/// What each token may ask of one server; whatever passes it is refused with 429.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PerTokenFile {
+    /// On average.
+    pub(crate) requests_per_second: u32,
+    /// At the same moment, after a pause.
+    pub(crate) burst: u32,
+    /// Requests without an answer yet.
+    pub(crate) at_once: usize,
+    /// Open streams of events and logs.
+    pub(crate) streams: usize,
+}
+
+impl Default for PerTokenFile {
+    fn default() -> Self {
+        let allowance = api::Allowance::default();
+        Self {
+            requests_per_second: allowance.per_second,
+            burst: allowance.burst,
+            at_once: allowance.at_once,
+            streams: allowance.streams,
+        }
+    }
+}
+
+impl From<PerTokenFile> for api::Allowance {
+    fn from(file: PerTokenFile) -> Self {
+        Self {
+            per_second: file.requests_per_second,
+            burst: file.burst,
+            at_once: file.at_once,
+            streams: file.streams,
+        }
+    }
+}
+
+impl PerTokenFile {
+    /// More than a million of anything is a slip of the pen.
+    fn check(&self) -> Result<(), String> {
+        let numbers = [
+            ("requests_per_second", self.requests_per_second as usize),
+            ("burst", self.burst as usize),
+            ("at_once", self.at_once),
+            ("streams", self.streams),
+        ];
+        match numbers.into_iter().find(|(_, n)| !(1..=1_000_000).contains(n)) {
+            None => Ok(()),
+            Some((key, n)) => Err(format!("per_token.{key}: {n} must be 1 to 1000000")),
+        }
+    }
+}
+
 /// Who this server is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -327,6 +383,7 @@ impl ServerFile {
             election_lease: default_election(),
             node_certificate: default_certificate(),
             keep: KeepFile::default(),
+            per_token: PerTokenFile::default(),
             file_repositories: false,
             log: LogFormat::default(),
         }
@@ -447,6 +504,7 @@ impl Checked for ServerFile {
         self.url.as_ref().map_or(Ok(()), |url| check_url("url", url))?;
         self.check_times()?;
         self.keep.check()?;
+        self.per_token.check()?;
         self.check_tls()?;
         self.check_reach()?;
         if let StoreFile::Etcd(etcd) = &self.store {

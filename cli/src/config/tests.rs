@@ -41,6 +41,10 @@ fn a_refusal_names_key_and_line() {
         (with(&["data: /x\nnode_lease: 1s\n"]), "node_lease: 1s must be 2s to 1d"),
         (with(&["data: /x\nkeep: { run: 1d }\n"]), "unknown field `run`"),
         (
+            with(&["data: /x\nper_token: { burst: 0 }\n"]),
+            "per_token.burst: 0 must be 1 to 1000000",
+        ),
+        (
             with(&["data: /x\nkeep: { runs: 1m }\n"]),
             "keep.runs: 1m must be 1h to 36500d",
         ),

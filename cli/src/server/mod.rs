@@ -112,6 +112,7 @@ pub(crate) async fn serve(
         node_lease_ms: file.node_lease.ms(),
         archive: ArchiveTimes::default(),
         keep: file.keep.clone().into(),
+        allowance: file.per_token.clone().into(),
     };
     let api = Api::new(config, deps);
     api.add_metrics(scheduler.registry());

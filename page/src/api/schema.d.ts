@@ -20,24 +20,12 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -47,6 +35,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -74,24 +63,11 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -101,6 +77,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -131,24 +108,12 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -158,6 +123,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -185,24 +151,11 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -212,6 +165,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -239,24 +193,11 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -266,6 +207,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -289,7 +231,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description The same key is the same request for a day */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     id: string;
                 };
@@ -297,24 +242,14 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                409: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -324,6 +259,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         delete?: never;
@@ -351,24 +287,12 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -378,6 +302,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -408,24 +333,12 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -435,6 +348,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         /** Not supported yet: changing an environment */
@@ -450,24 +364,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -477,6 +380,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         post?: never;
@@ -493,24 +397,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -520,6 +413,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         options?: never;
@@ -826,24 +720,11 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -853,6 +734,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -882,24 +764,12 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -909,6 +779,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         /** Not supported yet: changing a registry */
@@ -923,24 +794,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -950,6 +810,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         post?: never;
@@ -965,24 +826,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -992,6 +842,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         options?: never;
@@ -1052,24 +903,12 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1079,6 +918,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -1086,7 +926,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description The same key is the same request for a day */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     run_id: string;
                 };
@@ -1094,24 +937,14 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                409: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1121,6 +954,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         delete?: never;
@@ -1176,7 +1010,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description The same key is the same request for a day */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     run_id: string;
                 };
@@ -1184,24 +1021,14 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                409: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1211,6 +1038,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         delete?: never;
@@ -1232,7 +1060,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description The same key is the same request for a day */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     run_id: string;
                     step: string;
@@ -1241,24 +1072,14 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                409: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1268,6 +1089,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         delete?: never;
@@ -1306,7 +1128,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description The same key is the same request for a day */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     run_id: string;
                     step: string;
@@ -1315,24 +1140,14 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                409: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1342,6 +1157,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         delete?: never;
@@ -1363,7 +1179,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description The same key is the same request for a day */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     run_id: string;
                     step: string;
@@ -1372,24 +1191,14 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                409: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1399,6 +1208,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         delete?: never;
@@ -1420,7 +1230,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description The same key is the same request for a day */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     run_id: string;
                     step: string;
@@ -1429,24 +1242,14 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                409: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1456,8 +1259,26 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/steps/{step}/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Starts a step that waits for a person. */
+        post: operations["start_step"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1552,24 +1373,12 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1579,6 +1388,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -1610,24 +1420,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1637,6 +1436,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         post?: never;
@@ -1653,24 +1453,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1680,6 +1469,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         options?: never;
@@ -1728,24 +1518,11 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1755,6 +1532,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -1784,24 +1562,12 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1811,6 +1577,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         /** Not supported yet: changing a team */
@@ -1825,24 +1592,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1852,6 +1608,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         post?: never;
@@ -1867,24 +1624,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1894,6 +1640,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         options?: never;
@@ -1918,24 +1665,11 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1945,6 +1679,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -1952,30 +1687,22 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description The same key is the same request for a day */
+                    "Idempotency-Key"?: string;
+                };
                 path?: never;
                 cookie?: never;
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                409: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -1985,6 +1712,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         delete?: never;
@@ -2013,24 +1741,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -2040,6 +1757,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         post?: never;
@@ -2055,24 +1773,13 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -2082,6 +1789,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         options?: never;
@@ -2106,24 +1814,11 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -2133,6 +1828,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -2160,24 +1856,11 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -2187,6 +1870,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         put?: never;
@@ -2210,7 +1894,10 @@ export interface paths {
         post: {
             parameters: {
                 query?: never;
-                header?: never;
+                header?: {
+                    /** @description The same key is the same request for a day */
+                    "Idempotency-Key"?: string;
+                };
                 path: {
                     forge: string;
                     team: string;
@@ -2219,24 +1906,14 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description Unauthorized */
-                401: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
-                /** @description Forbidden */
-                403: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/problem+json": components["schemas"]["Problem"];
-                    };
-                };
+                400: components["responses"]["Refused"];
+                401: components["responses"]["Refused"];
+                403: components["responses"]["Refused"];
+                404: components["responses"]["Refused"];
+                409: components["responses"]["Refused"];
+                412: components["responses"]["Refused"];
+                415: components["responses"]["Refused"];
+                429: components["responses"]["RefusedForNow"];
                 /** @description Not supported yet by this release */
                 501: {
                     headers: {
@@ -2246,6 +1923,7 @@ export interface paths {
                         "application/problem+json": components["schemas"]["Problem"];
                     };
                 };
+                503: components["responses"]["RefusedForNow"];
             };
         };
         delete?: never;
@@ -2394,7 +2072,7 @@ export interface components {
             commit_sha?: string | null;
             /** @description Makes a new run even if the same was asked for within the last minute. */
             force?: boolean;
-            /** @description Typed inputs of `on.manual`: not supported yet, refused when not empty. */
+            /** @description Values for the `on.manual.inputs` of the pipeline file, by name: texts, numbers, booleans. */
             inputs?: Record<string, never> | null;
             /** @description A tag's name, without `refs/tags/`. */
             tag?: string | null;
@@ -2426,10 +2104,31 @@ export interface components {
          * @enum {string}
          */
         Event: "push" | "tag" | "manual";
+        /** @description What an expression of a pipeline file is. */
+        ExplainedExpression: {
+            /** @description From 1, in characters. */
+            column: number;
+            /** @description As it is written. */
+            expression: string;
+            /** @description The included file in which it stands; null: the file itself. */
+            file?: string | null;
+            /** @description The key that it stands in. */
+            key: string;
+            /** @description Whether it is known when the run is made. */
+            known: boolean;
+            /** @description From 1. */
+            line: number;
+            /** @description The step for which it was evaluated; null: it stands in a key of the file. */
+            step?: string | null;
+            /** @description Its value; when that is known only later, what is left of the expression. */
+            value: string;
+        };
         /** @description Something wrong in a pipeline file. */
         Finding: {
             /** @description From 1, in characters. */
             column: number;
+            /** @description The included file that it is about; null: the file itself. */
+            file?: string | null;
             /** @description How to mend it. */
             help?: string | null;
             /** @description From 1. */
@@ -2799,11 +2498,17 @@ export interface components {
         };
         /** @description Answer of `POST /pipelines/validate`. */
         PipelineValidated: {
+            /** @description What each expression is, if that was asked for. */
+            explained?: components["schemas"]["ExplainedExpression"][];
             /** @description All that is wrong, in order of lines. */
             findings: components["schemas"]["Finding"][];
+            /** @description What else should be known, one sentence each. */
+            notes?: string[];
             plan?: components["schemas"]["Plan"] | null;
             /** @description True when there are no findings. */
             valid: boolean;
+            /** @description Why the event makes no run of the file; null when it makes one. */
+            without_run?: string | null;
         };
         /** @description What a pipeline file would run. */
         Plan: {
@@ -2821,14 +2526,24 @@ export interface components {
         };
         /** @description A step of a [`Plan`]. */
         PlanStep: {
+            /** @description What is asked when its needs have ended; null: whether they have ended well. */
+            condition?: string | null;
             /** @description The image. */
             image: string;
+            /** @description It waits for a person to start it. */
+            manual?: boolean;
             /** @description Its name. */
             name: string;
             /** @description The names of the steps that it waits for. */
             needs: string[];
+            /** @description Keys whose value depends on the event, with what is written there. */
+            open?: {
+                [key: string]: string;
+            };
             /** @description What is reserved for it. */
             resources: components["schemas"]["Resources"];
+            /** @description Why it will be skipped, when that is certain. */
+            skipped?: string | null;
             /**
              * Format: int64
              * @description From its first instruction to the kill.
@@ -2870,8 +2585,10 @@ export interface components {
         PushAccepted: {
             /** @description One plain sentence. */
             message: string;
-            /** @description One for each pipeline of the repository; empty when the event starts nothing. */
+            /** @description One for each pipeline of the repository whose file means the event. */
             runs: components["schemas"]["PushedRun"][];
+            /** @description The pipelines, as `team/pipeline`, whose file makes no run of the event. */
+            without_run?: string[];
         };
         /** @description One run of a push event. */
         PushedRun: components["schemas"]["RunCreated"] & {
@@ -2882,6 +2599,11 @@ export interface components {
         };
         /** @description Body of `POST /events/push`: what a `post-receive` hook is given. */
         PushEvent: {
+            /**
+             * @description The full id of the commit that the ref was at before; all zeros when the ref is new. Without it
+             *     `paths`, `changes` and `changed()` do not know what changed, and take everything for changed.
+             */
+            before?: string | null;
             /** @description The full id of the ref's new commit; all zeros when the ref was deleted. */
             commit: string;
             /** @description The full ref, e.g. `refs/heads/main`. */
@@ -3077,6 +2799,15 @@ export interface components {
             /** @description Its steps, in the order of the file. */
             steps: components["schemas"]["StepDetail"][];
         };
+        /** @description Answer of `POST …/steps/{step}/start`. */
+        StartAccepted: {
+            /** @description One plain sentence. */
+            message: string;
+            /** @description The run. */
+            run_id: string;
+            /** @description The step. */
+            step: string;
+        };
         /** @description Data of the SSE event `step`: a step changed. */
         StepChanged: {
             /**
@@ -3125,6 +2856,8 @@ export interface components {
              * @description Length of its whole log; null until it has ended.
              */
             log_bytes?: number | null;
+            /** @description It starts only when a person says so: `POST …/steps/{step}/start`. */
+            manual?: boolean;
             /** @description Its name, unique within the run. */
             name: string;
             /** @description The names of the steps that it waits for. */
@@ -3137,9 +2870,13 @@ export interface components {
             ordinal: number;
             /**
              * @description How it ended: `exited`, `signaled`, `out_of_memory`, `timed_out`, `cancelled`,
-             *     `command_missing`, `start_failed`, `lost`.
+             *     `command_missing`, `start_failed`, `lost`, `output_refused`.
              */
             outcome?: string | null;
+            /** @description What it wrote into `$BUILDFLOW_OUTPUT`, by key. */
+            outputs?: {
+                [key: string]: string;
+            };
             /** @description Where the time before its first instruction went, in order. */
             phases: components["schemas"]["Phase"][];
             /** @description One plain sentence: why it is in this status. */
@@ -3153,6 +2890,8 @@ export interface components {
             retry_at_ms?: number | null;
             /** @description Where it stands. */
             status: components["schemas"]["StepStatus"];
+            /** @description What it wrote into `$BUILDFLOW_SUMMARY`: Markdown, not to be trusted as HTML. */
+            summary?: string | null;
             /**
              * Format: int64
              * @description From its first instruction to the kill.
@@ -3233,13 +2972,109 @@ export interface components {
              */
             throttled_ms: number;
         };
+        /** @description An event for which a pipeline file is checked. */
+        ValidateEvent: {
+            /**
+             * @description The author of the commit.
+             * @default
+             */
+            author: string;
+            /**
+             * @description The branch that a pull request wants to go into.
+             * @default
+             */
+            base: string;
+            /**
+             * @description The branch; for `tag` the tag.
+             * @default
+             */
+            branch: string;
+            /**
+             * @description The files that changed; null: that is not known.
+             * @default null
+             */
+            changed: string[] | null;
+            /**
+             * @description The commit.
+             * @default
+             */
+            commit: string;
+            /**
+             * @description The default branch of the repository; `main` when empty.
+             * @default
+             */
+            default_branch: string;
+            /**
+             * @description `push`, `tag`, `manual`, `pull_request`, `merge_group`, `schedule` or `pipeline`.
+             * @default
+             */
+            event: string;
+            /** @description What a person entered. */
+            inputs?: Record<string, never>;
+            /**
+             * @description First line of the commit's message.
+             * @default
+             */
+            message: string;
+            /**
+             * @description Extra environment of the run.
+             * @default {}
+             */
+            variables: {
+                [key: string]: string;
+            };
+        };
         /** @description JSON body of `POST /pipelines/validate`; the file itself as `application/yaml` or `text/plain` does as well. */
         ValidatePipeline: {
+            event?: components["schemas"]["ValidateEvent"] | null;
+            /** @description Whether to say what each expression is. */
+            explain?: boolean;
+            /**
+             * @description Files of the same repository that it includes, by path. Files of other repositories cannot be
+             *     checked here.
+             */
+            files?: {
+                [key: string]: string;
+            };
             /** @description The pipeline file's text. */
             text: string;
         };
     };
-    responses: never;
+    responses: {
+        /** @description Refused: `detail` says why, and how to mend it */
+        Refused: {
+            headers: {
+                /** @description Names the request in the server's log */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Refused for now */
+        RefusedForNow: {
+            headers: {
+                /** @description When to ask again, seconds */
+                "Retry-After"?: string;
+                /** @description Names the request in the server's log */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description It is as the caller has it */
+        Unchanged: {
+            headers: {
+                /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                ETag?: string;
+                [name: string]: unknown;
+            };
+            content?: never;
+        };
+    };
     parameters: never;
     requestBodies: never;
     headers: never;
@@ -3266,6 +3101,8 @@ export interface operations {
             /** @description The runs were there already, or the event starts nothing */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3290,33 +3127,9 @@ export interface operations {
                     "application/json": components["schemas"]["PushAccepted"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
             /** @description No pipeline builds this repository */
             404: {
                 headers: {
@@ -3326,30 +3139,21 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Conflict */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            413: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     list_join_tokens: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3358,36 +3162,30 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["JoinTokenList"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     create_join_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The same key is the same request for a day */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3406,42 +3204,15 @@ export interface operations {
                     "application/json": components["schemas"]["JoinTokenCreated"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Conflict */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            413: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     delete_join_token: {
@@ -3463,39 +3234,23 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     list_node_certificates: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3504,36 +3259,30 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["NodeCertificates"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     list_nodes: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3542,36 +3291,30 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["NodeList"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     get_node: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @description The node's id, or its host name if only one node has it */
                 node: string;
@@ -3583,39 +3326,22 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["NodeDetail"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     delete_node: {
@@ -3637,51 +3363,15 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Conflict */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     confirm_node_gone: {
@@ -3701,6 +3391,8 @@ export interface operations {
             /** @description It is in force */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3716,33 +3408,10 @@ export interface operations {
                     "application/json": components["schemas"]["NodeChange"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
             /** @description Its agent is connected */
             409: {
                 headers: {
@@ -3752,15 +3421,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            412: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     cordon_node: {
@@ -3780,6 +3444,8 @@ export interface operations {
             /** @description It is in force */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3795,51 +3461,15 @@ export interface operations {
                     "application/json": components["schemas"]["NodeChange"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Conflict */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     drain_node: {
@@ -3863,6 +3493,8 @@ export interface operations {
             /** @description It is in force */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3878,60 +3510,16 @@ export interface operations {
                     "application/json": components["schemas"]["NodeChange"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Conflict */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            413: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     uncordon_node: {
@@ -3951,6 +3539,8 @@ export interface operations {
             /** @description It is in force */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3966,51 +3556,15 @@ export interface operations {
                     "application/json": components["schemas"]["NodeChange"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Conflict */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     openapi: {
@@ -4025,6 +3579,8 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4043,7 +3599,10 @@ export interface operations {
                 /** @description Only pipelines of this team */
                 team?: string;
             };
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4052,45 +3611,30 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["PipelineList"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     create_pipeline: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The same key is the same request for a day */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4103,6 +3647,8 @@ export interface operations {
             /** @description Made by the same request before, under the same Idempotency-Key */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4118,48 +3664,24 @@ export interface operations {
                     "application/json": components["schemas"]["Pipeline"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Conflict */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            413: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     get_pipeline: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path: {
                 pipeline: string;
                 team: string;
@@ -4171,45 +3693,33 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Pipeline"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     put_pipeline: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Only if it is as it was with this `ETag`; `*`: only if it is there */
+                "If-Match"?: string | null;
+                /** @description `*`: only if it is not there */
+                "If-None-Match"?: string | null;
+            };
             path: {
                 pipeline: string;
                 team: string;
@@ -4225,6 +3735,8 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4240,8 +3752,12 @@ export interface operations {
                     "application/json": components["schemas"]["Pipeline"];
                 };
             };
-            /** @description Bad Request */
-            400: {
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            /** @description Somebody else changed it at the same moment */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4249,8 +3765,8 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
+            /** @description It is not as `If-Match` or `If-None-Match` says */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4258,21 +3774,19 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            413: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     delete_pipeline: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Only if it is as it was with this `ETag` */
+                "If-Match"?: string | null;
+            };
             path: {
                 pipeline: string;
                 team: string;
@@ -4288,8 +3802,12 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Unauthorized */
-            401: {
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            /** @description Somebody else changed it at the same moment */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4297,8 +3815,8 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Forbidden */
-            403: {
+            /** @description It is not as `If-Match` says */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4306,15 +3824,9 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     list_pipeline_runs: {
@@ -4337,7 +3849,10 @@ export interface operations {
                 /** @description Only runs triggered before this time, ms of the Unix epoch */
                 until?: number;
             };
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path: {
                 pipeline: string;
                 team: string;
@@ -4349,48 +3864,22 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["RunList"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     create_run: {
@@ -4415,6 +3904,8 @@ export interface operations {
             /** @description Made by the same request before */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4439,84 +3930,25 @@ export interface operations {
                     "application/json": components["schemas"]["RunCreated"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Conflict */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Payload Too Large */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unsupported Media Type */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            413: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     get_pipeline_run: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path: {
                 pipeline: string;
                 /** @description The run's id or number */
@@ -4530,45 +3962,31 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["RunDetail"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     validate_pipeline: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The same key is the same request for a day */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4583,57 +4001,23 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["PipelineValidated"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Payload Too Large */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unsupported Media Type */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            413: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     list_runs: {
@@ -4656,7 +4040,10 @@ export interface operations {
                 /** @description Only runs triggered before this time, ms of the Unix epoch */
                 until?: number;
             };
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4665,45 +4052,30 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["RunList"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     get_run: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path: {
                 run_id: string;
             };
@@ -4714,45 +4086,31 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["RunDetail"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     cancel_run: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The same key is the same request for a day */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 run_id: string;
             };
@@ -4763,13 +4121,15 @@ export interface operations {
             /** @description It was cancelled already */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["CancelAccepted"];
                 };
             };
-            /** @description Accepted */
+            /** @description It is being cancelled */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -4778,33 +4138,10 @@ export interface operations {
                     "application/json": components["schemas"]["CancelAccepted"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
             /** @description It has ended */
             409: {
                 headers: {
@@ -4814,6 +4151,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            412: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     run_events: {
@@ -4846,48 +4187,22 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     explain_step: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path: {
                 run_id: string;
                 /** @description The step's name */
@@ -4900,14 +4215,55 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["StepExplained"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
+        };
+    };
+    start_step: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key is the same request for a day */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                run_id: string;
+                /** @description The step's name */
+                step: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The step is being started */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StartAccepted"];
+                };
+            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            404: components["responses"]["Refused"];
+            /** @description The step does not wait for a person */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4915,24 +4271,10 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Not Found */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            412: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     run_logs: {
@@ -4972,24 +4314,8 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
             /** @description No such run. */
             404: {
                 headers: {
@@ -5008,6 +4334,9 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     step_logs: {
@@ -5027,6 +4356,8 @@ export interface operations {
                 q?: string;
             };
             header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
                 /** @description Resumes a stream of events. */
                 "Last-Event-ID"?: string | null;
             };
@@ -5043,6 +4374,8 @@ export interface operations {
             /** @description The log. */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5051,6 +4384,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            304: components["responses"]["Unchanged"];
             /** @description A parameter is wrong. */
             400: {
                 headers: {
@@ -5060,24 +4394,8 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
             /** @description No such run, step or attempt. */
             404: {
                 headers: {
@@ -5096,6 +4414,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            415: components["responses"]["Refused"];
             /** @description The log ends before `offset` or `line`. */
             416: {
                 headers: {
@@ -5105,12 +4424,17 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     get_session: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description An `ETag`: 304 if nothing has changed */
+                "If-None-Match"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5119,36 +4443,30 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Session"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            304: components["responses"]["Unchanged"];
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     create_session: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The same key is the same request for a day */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5157,30 +4475,22 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Session"];
                 };
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            409: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     delete_session: {
@@ -5199,24 +4509,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["Refused"];
+            401: components["responses"]["Refused"];
+            403: components["responses"]["Refused"];
+            412: components["responses"]["Refused"];
+            415: components["responses"]["Refused"];
+            429: components["responses"]["RefusedForNow"];
+            503: components["responses"]["RefusedForNow"];
         };
     };
     healthz: {
@@ -5231,6 +4530,8 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5271,6 +4572,8 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    /** @description For `If-None-Match`, and for `If-Match` where the route knows it */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
