@@ -1,4 +1,5 @@
 //! `buildflow dev`: server and agent in one process on one folder. They talk gRPC even here.
+//! `run --local` is made of the same two ([`Everything`]).
 
 use crate::config::{DEFAULT_PORT, ServerFile, Span};
 use crate::error::Failure;
@@ -8,6 +9,7 @@ use clap::Args;
 use node_agent_shell::AgentConfig;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// How long the server believes in the agent beside it: laptops sleep, and there is no other node
@@ -58,30 +60,88 @@ pub(crate) async fn run(arguments: DevArguments) -> Result<(), Failure> {
         .collect::<Result<Vec<_>, _>>()?;
 
     let listener = ports::bind(arguments.listen, "--listen").await?;
-    let mut address = listener.local_addr().map_err(|e| Failure::Internal(e.to_string()))?;
-    let server_data = folder::prepare(&data.join("server"))?;
-    if address.ip().is_unspecified() {
-        // To listen at; on this machine itself it is reached by the loopback.
-        address.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
-    let mut file = ServerFile::alone(server_data.clone(), address, "dev");
-    file.advertise = Some(format!("http://{address}"));
-    file.node_lease = NODE_LEASE;
-    file.file_repositories = true;
-    file.log = arguments.log_format;
-    let tokens = server::tokens_of(&file, &server_data)?;
-    let node_token = tokens.node.clone().unwrap_or_default();
-    let mut agent_config = agent_config(&arguments, &data, address, &node_token, images)?;
-    let mirrors = server::mirrors_of(&file, &server_data)?;
-    agent_config.mirrors = Some(mirrors.clone());
-    announce(&data, address, &tokens.admin)?;
-
-    let both = shutdown.child_token();
-    let serving = server::serve(&file, &server_data, listener, &tokens, mirrors, both.clone());
-    let running = agent::run(agent_config, both.clone());
-    let (served, ran) = tokio::join!(ended(serving, &both), ended(running, &both));
+    let everything = Everything {
+        server_data: folder::prepare(&data.join("server"))?,
+        agent_data: folder::prepare(&data.join("agent"))?,
+        images,
+        cpu_millis: arguments.cpu,
+        log: arguments.log_format,
+    };
+    let (reached, running) = everything.start(listener, shutdown)?;
+    announce(&data, reached.address, &reached.token)?;
+    let ended = running.await;
     let _ = std::fs::remove_file(data.join("env"));
-    served.and(ran)
+    ended
+}
+
+/// A server and an agent beside it.
+#[derive(Debug)]
+pub(crate) struct Everything {
+    /// The server's folder.
+    pub(crate) server_data: PathBuf,
+    /// The agent's folder.
+    pub(crate) agent_data: PathBuf,
+    /// Folders of image layouts.
+    pub(crate) images: Vec<PathBuf>,
+    /// CPU that steps may take in all; `None`: what the machine has.
+    pub(crate) cpu_millis: Option<u64>,
+    /// The form of the log.
+    pub(crate) log: LogFormat,
+}
+
+/// How the two are reached.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    /// By REST and gRPC.
+    pub(crate) address: SocketAddr,
+    /// A token for everything.
+    pub(crate) token: String,
+}
+
+impl Everything {
+    /// How it is reached, and what runs it until `shutdown`.
+    pub(crate) fn start(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<(Reached, impl Future<Output = Result<(), Failure>>), Failure> {
+        let mut address = listener.local_addr().map_err(|e| Failure::Internal(e.to_string()))?;
+        if address.ip().is_unspecified() {
+            // To listen at; on this machine itself it is reached by the loopback.
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        let mut file = ServerFile::alone(self.server_data.clone(), address, "dev");
+        file.advertise = Some(format!("http://{address}"));
+        file.node_lease = NODE_LEASE;
+        file.file_repositories = true;
+        file.log = self.log;
+        let tokens = server::tokens_of(&file, &self.server_data)?;
+        let mirrors = server::mirrors_of(&file, &self.server_data)?;
+        let mut agent_config = self.agent_config(address, tokens.node.clone().unwrap_or_default());
+        agent_config.mirrors = Some(mirrors.clone());
+        let reached = Reached {
+            address,
+            token: tokens.admin.clone(),
+        };
+        let running = async move {
+            let both = shutdown.child_token();
+            let serving = server::serve(&file, &self.server_data, listener, &tokens, mirrors, both.clone());
+            let running = agent::run(agent_config, both.clone());
+            let (served, ran) = tokio::join!(ended(serving, &both), ended(running, &both));
+            served.and(ran)
+        };
+        Ok((reached, running))
+    }
+
+    fn agent_config(&self, server: SocketAddr, token: String) -> AgentConfig {
+        let servers = vec![format!("http://{server}")];
+        let run_folder = agent::run_folder(&self.agent_data);
+        let mut config = AgentConfig::new(servers, token, &self.agent_data, run_folder);
+        config.capacity.cpu_millis = self.cpu_millis;
+        config.git.allow_file = true;
+        config.images.layout_dirs.clone_from(&self.images);
+        config
+    }
 }
 
 /// When one of the two ends, the other is asked to end as well.
@@ -89,26 +149,6 @@ async fn ended(role: impl Future<Output = Result<(), Failure>>, both: &Cancellat
     let result = role.await;
     both.cancel();
     result
-}
-
-fn agent_config(
-    arguments: &DevArguments,
-    data: &Path,
-    server: SocketAddr,
-    token: &str,
-    images: Vec<PathBuf>,
-) -> Result<AgentConfig, Failure> {
-    let agent_data = folder::prepare(&data.join("agent"))?;
-    let mut config = AgentConfig::new(
-        vec![format!("http://{server}")],
-        token,
-        &agent_data,
-        agent::run_folder(&agent_data),
-    );
-    config.capacity.cpu_millis = arguments.cpu;
-    config.git.allow_file = true;
-    config.images.layout_dirs = images;
-    Ok(config)
 }
 
 /// Tells the person at the terminal, and scripts through `<data>/env`, how to reach it.
@@ -126,7 +166,8 @@ fn announce(data: &Path, address: SocketAddr, token: &str) -> Result<(), Failure
     Ok(())
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+/// The folder's canonical path.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize()
         .map_err(|cause| Failure::Usage(format!("--images {}: {cause}", path.display())))
 }

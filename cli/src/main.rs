@@ -10,6 +10,7 @@ mod error;
 mod explaining;
 mod folder;
 mod limits;
+mod local;
 mod logging;
 mod ports;
 mod server;

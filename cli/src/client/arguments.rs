@@ -181,6 +181,11 @@ pub(crate) struct NotYet {
 }
 
 impl ClientCommand {
+    /// An interrupt is its own matter: it has something to bring to an end.
+    pub(super) fn ends_by_itself(&self) -> bool {
+        matches!(self, Self::Run(arguments) if arguments.local)
+    }
+
     /// The verb, if it belongs to a later release.
     pub(super) fn not_yet(&self) -> Option<&'static str> {
         match self {
@@ -244,14 +249,21 @@ pub(crate) struct RunArguments {
     /// Show the run's log until it has ended; the exit code is the run's
     #[arg(long, short)]
     pub(super) follow: bool,
-    #[arg(long, hide = true)]
+    /// Run the folder's pipeline on this machine, uncommitted files included: no server, the same sandbox (needs
+    /// root); --ref says as which branch or tag it counts
+    #[arg(long, conflicts_with_all = ["commit", "force"])]
     pub(super) local: bool,
+    /// With --local: the event, manual (the default), push or tag
+    #[arg(long, requires = "local", value_name = "EVENT")]
+    pub(super) event: Option<String>,
+    /// With --local: a file of variables, a NAME=VALUE on each line
+    #[arg(long, requires = "local", value_name = "FILE")]
+    pub(super) env_file: Option<PathBuf>,
+    /// With --local: a folder of OCI image layouts, `image: "oci:NAME"` is FOLDER/NAME; may be repeated
+    #[arg(long, requires = "local", value_name = "FOLDER")]
+    pub(super) images: Vec<PathBuf>,
     #[arg(long, hide = true)]
     pub(super) step: Option<String>,
-    #[arg(long, hide = true)]
-    pub(super) event: Option<String>,
-    #[arg(long, hide = true)]
-    pub(super) env_file: Option<PathBuf>,
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

@@ -12,6 +12,7 @@ use super::progress::Interleaved;
 use super::resolve;
 use super::runs;
 use super::sse::Event;
+use super::watch;
 use api::dto::{RunDetail, StepChanged, StepStatus};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -29,14 +30,14 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Data of the event `step`.
 #[derive(Debug, Deserialize)]
-struct StepBegins {
-    step: String,
-    attempt: u32,
+pub(super) struct StepBegins {
+    pub(super) step: String,
+    pub(super) attempt: u32,
 }
 
 /// Data of the event `end`.
 #[derive(Debug, Deserialize)]
-struct StepEnds {
+pub(super) struct StepEnds {
     step: String,
     attempt: u32,
     complete: bool,
@@ -44,7 +45,7 @@ struct StepEnds {
 
 /// An event of a log, understood.
 #[derive(Debug)]
-enum LogEvent {
+pub(super) enum LogEvent {
     Begins(StepBegins),
     Bytes(Vec<u8>),
     Ends(StepEnds),
@@ -54,7 +55,7 @@ enum LogEvent {
 }
 
 impl LogEvent {
-    fn read(event: &Event) -> Result<Self, Failure> {
+    pub(super) fn read(event: &Event) -> Result<Self, Failure> {
         let strange = |what: String| Failure::Unreachable(format!("the server's stream is not understood: {what}"));
         let json = |e: serde_json::Error| strange(e.to_string());
         match event.event.as_str() {
@@ -96,7 +97,7 @@ pub(super) async fn logs(api: &Api, arguments: LogsArguments, output: &mut Outpu
     }
 }
 
-fn log_path<'a>(id: &'a str, step: Option<&'a str>) -> Vec<&'a str> {
+pub(super) fn log_path<'a>(id: &'a str, step: Option<&'a str>) -> Vec<&'a str> {
     match step {
         Some(step) => vec!["runs", id, "steps", step, "logs"],
         None => vec!["runs", id, "logs"],
@@ -167,6 +168,14 @@ fn say_if_lost(ends: &StepEnds, talk: Talk) {
     }
 }
 
+/// A run to its end: on a terminal its tree, elsewhere the lines of its steps. The exit code is the run's.
+pub(super) async fn watch_run(api: &Api, id: &str, output: &mut Output) -> Result<Exit, Failure> {
+    if watch::is_possible(output) {
+        return watch::watch(api, id, output).await;
+    }
+    follow_run(api, id, output).await
+}
+
 /// A run to its end: what its steps print, and what becomes of them. The exit code is the run's.
 pub(super) async fn follow_run(api: &Api, id: &str, output: &mut Output) -> Result<Exit, Failure> {
     let run = steps_known(api, id).await?;
@@ -221,7 +230,7 @@ fn steps_of(run: &RunDetail) -> impl Iterator<Item = &str> {
 }
 
 /// The run as it stands; waits for a server that is away for a while.
-async fn look(api: &Api, id: &str) -> Result<Answer<RunDetail>, Failure> {
+pub(super) async fn look(api: &Api, id: &str) -> Result<Answer<RunDetail>, Failure> {
     let begun = Instant::now();
     loop {
         match api.get::<RunDetail>(&["runs", id], &[]).await {
@@ -232,7 +241,7 @@ async fn look(api: &Api, id: &str) -> Result<Answer<RunDetail>, Failure> {
 }
 
 /// Waits until the pipeline file has been read.
-async fn steps_known(api: &Api, id: &str) -> Result<RunDetail, Failure> {
+pub(super) async fn steps_known(api: &Api, id: &str) -> Result<RunDetail, Failure> {
     loop {
         let run = look(api, id).await?.body;
         if run.summary.number.is_some() || run.summary.status.is_terminal() {
@@ -243,7 +252,7 @@ async fn steps_known(api: &Api, id: &str) -> Result<RunDetail, Failure> {
 }
 
 /// Waits until nothing more happens to the run.
-async fn ended(api: &Api, id: &str) -> Result<Answer<RunDetail>, Failure> {
+pub(super) async fn ended(api: &Api, id: &str) -> Result<Answer<RunDetail>, Failure> {
     loop {
         let run = look(api, id).await?;
         if run.body.summary.status.is_terminal() {

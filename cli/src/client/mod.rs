@@ -2,12 +2,13 @@
 //!
 //! [`execute`] runs one verb and answers the exit code that the program documents. Not here: the
 //! roles, and anything that REST does not offer; `validate`, `schema`, `init` and `completion`
-//! need no server.
+//! need no server, and `run --local` brings its own.
 
 mod arguments;
 mod drain;
 mod failure;
 mod follow;
+mod here;
 mod http;
 mod joining;
 mod local;
@@ -22,9 +23,11 @@ mod settings;
 mod sse;
 mod start;
 mod table;
+mod tree;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod watch;
 
 pub(crate) use arguments::{ClientCommand, GlobalOptions, OutputForm};
 pub(crate) use table::printable;
@@ -41,11 +44,15 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
 
 /// Runs one verb; what it has to say is said. Answers the exit code.
 pub(crate) async fn execute(command: ClientCommand, global: GlobalOptions) -> u8 {
-    tokio::spawn(end_after_interrupt());
     let mut output = Output::of_process(global.output);
-    let done = tokio::select! {
-        done = dispatch(command, &global, &mut output) => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+    let done = if command.ends_by_itself() {
+        dispatch(command, &global, &mut output).await
+    } else {
+        tokio::spawn(end_after_interrupt());
+        tokio::select! {
+            done = dispatch(command, &global, &mut output) => done,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        }
     };
     let done = done.and_then(|exit| output.flush().map(|()| exit));
     match done {

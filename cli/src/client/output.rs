@@ -10,6 +10,8 @@ use std::io::{IsTerminal as _, StdoutLock, Write};
 pub(super) struct Output {
     form: OutputForm,
     to: Box<dyn Write + Send>,
+    /// A person reads it on a terminal that can draw.
+    terminal: bool,
     pub(super) paint: Paint,
     pub(super) talk: Talk,
 }
@@ -37,9 +39,11 @@ impl Output {
         let stdout = std::io::stdout();
         let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        let colour = stdout.is_terminal() && !set("NO_COLOR") && !dumb;
+        let terminal = stdout.is_terminal() && !dumb;
+        let colour = terminal && !set("NO_COLOR");
         Self {
             form,
+            terminal: terminal && std::io::stderr().is_terminal(),
             to: Box::new(Locked),
             paint: if colour { Paint::Colours } else { Paint::Plain },
             talk: Talk::Aloud,
@@ -52,6 +56,7 @@ impl Output {
         Self {
             form,
             to,
+            terminal: false,
             paint: Paint::Plain,
             talk: Talk::Silent,
         }
@@ -59,6 +64,11 @@ impl Output {
 
     pub(super) fn is_json(&self) -> bool {
         self.form == OutputForm::Json
+    }
+
+    /// Whether lines can be drawn over, and nothing else is written between them.
+    pub(super) fn on_terminal(&self) -> bool {
+        self.terminal
     }
 
     /// Text as it is.

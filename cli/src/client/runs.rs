@@ -184,7 +184,7 @@ fn attempt_row(step: &str, attempt: &AttemptDetail, now: u64) -> Vec<Cell> {
 }
 
 /// A step's status, and whether its failure was allowed.
-fn status_words(step: &StepDetail) -> String {
+pub(super) fn status_words(step: &StepDetail) -> String {
     use api::dto::StepStatus::{Failed, TimedOut};
     let allowed = step.allow_failure && matches!(step.status, Failed | TimedOut);
     let suffix = if allowed { ", allowed" } else { "" };

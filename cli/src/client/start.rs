@@ -2,6 +2,7 @@
 
 use super::arguments::{Pair, PipelineName, RunArguments};
 use super::failure::{Exit, Failure};
+use super::here;
 use super::http::Api;
 use super::logs;
 use super::output::Output;
@@ -42,6 +43,9 @@ pub(super) async fn run(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     refuse_what_comes_later(&arguments)?;
+    if arguments.local {
+        return here::run(&arguments, output).await;
+    }
     let api = api()?;
     let (pipeline, target) = target(&api, &arguments).await?;
     let inputs: BTreeMap<String, serde_json::Value> = arguments
@@ -74,7 +78,7 @@ pub(super) async fn run(
         return Ok(Exit::Success);
     }
     output.talk.say(text.trim_end());
-    logs::follow_run(&api, &created.body.run_id, output).await
+    logs::watch_run(&api, &created.body.run_id, output).await
 }
 
 fn started(pipeline: &PipelineName, run: &RunCreated) -> String {
@@ -85,11 +89,10 @@ fn started(pipeline: &PipelineName, run: &RunCreated) -> String {
 }
 
 fn refuse_what_comes_later(arguments: &RunArguments) -> Result<(), Failure> {
-    let local_only = arguments.step.is_some() || arguments.event.is_some() || arguments.env_file.is_some();
-    if arguments.local || local_only {
-        return Err(Failure::not_supported_yet("`buildflow run --local`"));
+    match arguments.step {
+        Some(_) => Err(Failure::not_supported_yet("`buildflow run --step`")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 async fn target(api: &Api, arguments: &RunArguments) -> Result<(PipelineName, Target), Failure> {

@@ -522,7 +522,7 @@ async fn verbs_of_later_releases_are_refused_by_name() {
         (&["secret", "set", "a"], "`buildflow secret`"),
         (&["dead-letter", "list"], "`buildflow dead-letter`"),
         (&["pipeline", "doctor", "a/b"], "`buildflow pipeline doctor`"),
-        (&["run", "--local"], "`buildflow run --local`"),
+        (&["run", "--step", "unit"], "`buildflow run --step`"),
     ] {
         let ran = buildflow_at("http://127.0.0.1:9", line).await;
         assert_eq!((ran.code, ran.text()), (2, ""), "{ran:?}");
