@@ -9,6 +9,7 @@ use clap::Args;
 use node_agent_shell::AgentConfig;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -98,13 +99,16 @@ pub(crate) struct Reached {
     pub(crate) token: String,
 }
 
+/// What runs server and agent until they have ended.
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
 impl Everything {
     /// How it is reached, and what runs it until `shutdown`.
     pub(crate) fn start(
         self,
         listener: TcpListener,
         shutdown: CancellationToken,
-    ) -> Result<(Reached, impl Future<Output = Result<(), Failure>>), Failure> {
+    ) -> Result<(Reached, Running), Failure> {
         let mut address = listener.local_addr().map_err(|e| Failure::Internal(e.to_string()))?;
         if address.ip().is_unspecified() {
             // To listen at; on this machine itself it is reached by the loopback.
@@ -130,7 +134,7 @@ impl Everything {
             let (served, ran) = tokio::join!(ended(serving, &both), ended(running, &both));
             served.and(ran)
         };
-        Ok((reached, running))
+        Ok((reached, Box::pin(running)))
     }
 
     fn agent_config(&self, server: SocketAddr, token: String) -> AgentConfig {

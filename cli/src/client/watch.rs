@@ -198,9 +198,11 @@ async fn tails(api: &Api, id: &str, run: &RunDetail, output: &mut Output) -> Res
     for step in failed.take(TAILS_MAX) {
         let from = step.log_bytes.unwrap_or(0).saturating_sub(TAIL_BYTES);
         let query = [("offset", from.to_string())];
-        let answer = api.stream(&log_path(id, Some(&step.name)), &query, &[("accept", "text/plain")]);
+        let path = log_path(id, Some(&step.name));
         // The summary says how it failed; the log is more of it.
-        let Ok(response) = answer.await else { continue };
+        let Ok(response) = api.stream(&path, &query, &[("accept", "text/plain")]).await else {
+            continue;
+        };
         let Ok(text) = response.text().await else { continue };
         let lines: Vec<&str> = text.lines().collect();
         if lines.is_empty() {
