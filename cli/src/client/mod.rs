@@ -23,9 +23,9 @@ mod settings;
 mod sse;
 mod start;
 mod table;
-mod tree;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod validate;
 mod watch;
 

@@ -151,7 +151,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn step(name: &str, status: &str, from: Option<u64>, to: Option<u64>, more: &serde_json::Value) -> serde_json::Value {
+    fn step(
+        name: &str,
+        status: &str,
+        from: Option<u64>,
+        to: Option<u64>,
+        more: &serde_json::Value,
+    ) -> serde_json::Value {
         let mut step = json!({
             "name": name, "title": null, "ordinal": 0, "status": status, "attempt": 1, "node": null,
             "node_name": null, "reason": null, "exit_code": null, "outcome": null, "needs": [],

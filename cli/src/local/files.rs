@@ -28,9 +28,10 @@ pub(super) fn pipeline_file(top: &Path, named: Option<&str>) -> Result<String, F
     found.sort();
     if let Some(named) = named {
         let wanted = format!("{FOLDER}/{named}.yml");
-        return found.into_iter().find(|file| *file == wanted).ok_or_else(|| {
-            Failure::Usage(format!("there is no {wanted} in {}", top.display()))
-        });
+        return found
+            .into_iter()
+            .find(|file| *file == wanted)
+            .ok_or_else(|| Failure::Usage(format!("there is no {wanted} in {}", top.display())));
     }
     match found.as_slice() {
         [] => Err(Failure::Usage(format!(
@@ -92,7 +93,13 @@ mod tests {
         let pairs: Vec<(&str, &str)> = read.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(
             pairs,
-            [("A", "1"), ("B", "two words"), ("C", ""), ("D", "x=y"), ("E", "\"quoted\"")]
+            [
+                ("A", "1"),
+                ("B", "two words"),
+                ("C", ""),
+                ("D", "x=y"),
+                ("E", "\"quoted\"")
+            ]
         );
         assert_eq!(read_variables("A=1\nB\n").expect_err("no value").0, 2);
         assert_eq!(read_variables("=1").expect_err("no name").0, 1);

@@ -89,7 +89,11 @@ impl Local {
         let everything = Everything {
             server_data: folder::prepare(&temporary.path().join("server"))?,
             agent_data: folder::prepare(&data.join("agent"))?,
-            images: wanted.images.iter().map(|f| dev::absolute(f)).collect::<Result<_, _>>()?,
+            images: wanted
+                .images
+                .iter()
+                .map(|f| dev::absolute(f))
+                .collect::<Result<_, _>>()?,
             cpu_millis: None,
             log: LogFormat::default(),
         };

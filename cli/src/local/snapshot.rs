@@ -46,7 +46,14 @@ pub(crate) struct Snapshot {
 fn git(arguments: &[&str], environment: &[(&str, &Path)]) -> Result<String, Failure> {
     let mut command = Command::new("git");
     // Whoever runs this as root reads the folder of another user, and runs nothing of it.
-    command.args(["-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]);
+    command.args([
+        "-c",
+        "safe.directory=*",
+        "-c",
+        "core.hooksPath=/dev/null",
+        "-c",
+        "core.fsmonitor=false",
+    ]);
     command.args(arguments).env("LC_ALL", "C");
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"] {
         command.env_remove(name);
@@ -188,7 +195,12 @@ mod tests {
         assert_eq!(in_folder(&checkout, &["status", "--porcelain"]), before);
         assert_eq!(in_folder(&checkout, &["rev-parse", "HEAD"]), head);
         let parent = git(
-            &["-C", dirty.url.trim_start_matches("file://"), "rev-parse", &format!("{}^", dirty.commit)],
+            &[
+                "-C",
+                dirty.url.trim_start_matches("file://"),
+                "rev-parse",
+                &format!("{}^", dirty.commit),
+            ],
             &[],
         );
         assert_eq!(parent.expect("the folder's own commit"), head);

@@ -9,6 +9,7 @@ mod engines;
 mod image;
 mod joining;
 mod leftovers;
+mod local;
 mod main_path;
 mod refusals;
 mod repository;
