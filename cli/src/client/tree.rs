@@ -178,7 +178,7 @@ mod tests {
             "run_id": "r", "number": 1, "team": "default", "pipeline": "app", "status": "running",
             "event": "push", "ref": "refs/heads/main", "branch": "main", "tag": null, "commit": "c",
             "message": "", "author": "", "created_ms": 0, "started_ms": null, "ended_ms": null, "error": null,
-            "requested_by": "", "web_url": "", "title": null, "attempt": 1, "repository": "", "variables": {},
+            "requested_by": "", "steps": 4, "web_url": "", "title": null, "attempt": 1, "repository": "", "variables": {},
             "findings": [], "cancel_requested": false, "request_id": "", "stages": stages
         });
         serde_json::from_value(text).expect("a run")
