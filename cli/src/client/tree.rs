@@ -139,11 +139,8 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     if chars.next() != Some('[') {
         return;
     }
-    while let Some(c) = chars.next() {
-        if ('@'..='~').contains(&c) {
-            return;
-        }
-    }
+    // Up to its final letter.
+    chars.find(|c| ('@'..='~').contains(c));
 }
 
 #[cfg(test)]
