@@ -295,14 +295,18 @@ impl<'d, 't, 'a> Assembly<'d, 't, 'a> {
 
     /// Lets expressions see these variables, and those of the run over them.
     pub(crate) fn see_env(&mut self, env: &Env<'t>) {
-        let value = |variable: &Variable<'_>| match variable {
-            Variable::Text(text) => Value::text(text),
-            Variable::Late(_) => Value::Unknown,
-        };
-        let mut all: BTreeMap<String, Value> = env.iter().map(|(name, v)| ((*name).to_owned(), value(v))).collect();
-        let of_run = self.occasion.iter().flat_map(|occasion| &occasion.variables);
-        all.extend(of_run.map(|(name, text)| (name.clone(), Value::text(text))));
-        self.reader.known.set_env(all);
+        let (mut all, mut late) = (BTreeMap::new(), BTreeMap::new());
+        for (name, variable) in &**env {
+            match variable {
+                Variable::Text(text) => drop(all.insert((*name).to_owned(), Value::text(text))),
+                Variable::Late(pieces) => drop(late.insert((*name).to_owned(), Rc::clone(pieces))),
+            }
+        }
+        for (name, text) in self.occasion.iter().flat_map(|occasion| &occasion.variables) {
+            late.remove(name);
+            all.insert(name.clone(), Value::text(text));
+        }
+        self.reader.known.set_env(all, late);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Not here: which key takes which expressions ([`crate::keys::Takes`]).
 
-use crate::cel::{self, Folded, Value as Known, Wrong};
+use crate::cel::{self, Expr, Folded, Value as Known, Wrong};
 use crate::read::{At, Reader};
 use crate::report::Problem;
 use crate::scope::{self, Place, Sight};
@@ -237,25 +237,41 @@ impl<'t> Reader<'t, '_> {
             return None;
         }
         match cel::fold(&expr, &self.known) {
-            Ok(folded) => {
-                if let Folded::Rest(rest) = &folded
-                    && let Err(wrong) = cel::parse(&rest.to_string())
-                {
-                    let message = format!(
-                        "what is left of the expression for later is too large: {}",
-                        wrong.message
-                    );
-                    let wrong = Wrong::new(0, message).help("let it name shorter values, or fewer of them");
-                    self.wrong(node, offset, wrong);
-                    return None;
-                }
+            Ok(Folded::Value(value)) => {
+                let folded = Folded::Value(value);
                 self.explain(what, node, offset, inner, &folded);
                 Some(folded)
             }
+            Ok(Folded::Rest(rest)) => match self.for_later(&rest) {
+                Ok(rest) => {
+                    let folded = Folded::Rest(rest);
+                    self.explain(what, node, offset, inner, &folded);
+                    Some(folded)
+                }
+                Err(wrong) => {
+                    self.wrong(node, offset, wrong);
+                    None
+                }
+            },
             Err(fault) => {
                 let wrong = Wrong::new(fault.at, format!("the expression has no value: {}", fault.message));
                 self.wrong(node, offset, wrong);
                 None
+            }
+        }
+    }
+
+    /// What is left of an expression, as it is kept until the step is ready.
+    fn for_later(&self, rest: &Expr) -> Result<Expr, Wrong> {
+        let rest = self.known.put_late_env(rest)?;
+        match cel::parse(&rest.to_string()) {
+            Ok(_) => Ok(rest),
+            Err(wrong) => {
+                let message = format!(
+                    "what is left of the expression for later is too large: {}",
+                    wrong.message
+                );
+                Err(Wrong::new(0, message).help("let it name shorter values, or fewer of them"))
             }
         }
     }

@@ -2,12 +2,14 @@
 //!
 //! Not here: how an expression is read and evaluated ([`crate::cel`]).
 
-use crate::cel::{Expr, FUNCTIONS, Loose, Node, Scope, Value, Wrong};
+use crate::cel::{self, EXPRESSION_MAX, Expr, FUNCTIONS, Loose, Node, Operator, Scope, Value, Wrong};
 use crate::occasion::Occasion;
 use crate::suggest::nearest;
 use crate::syntax::shown;
+use model::Piece;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Steps that all expressions of one file may take together, in all their evaluations: a second of
@@ -432,6 +434,8 @@ fn listed(names: &[&str]) -> String {
 #[derive(Debug, Clone)]
 pub(crate) struct Facts<'k> {
     names: BTreeMap<&'static str, Value>,
+    /// The variables that are known when the step is ready.
+    late_env: BTreeMap<String, Rc<[Piece]>>,
     changed: Option<&'k Occasion>,
     work: &'k Cell<usize>,
 }
@@ -451,6 +455,7 @@ impl<'k> Facts<'k> {
         ]);
         Self {
             names,
+            late_env: BTreeMap::new(),
             changed: occasion,
             work,
         }
@@ -471,9 +476,74 @@ impl<'k> Facts<'k> {
     }
 
     /// The variables, of which the run may add more when nobody says which it has.
-    pub(crate) fn set_env(&mut self, map: BTreeMap<String, Value>) {
+    pub(crate) fn set_env(&mut self, mut map: BTreeMap<String, Value>, late: BTreeMap<String, Rc<[Piece]>>) {
         let open = self.changed.is_none();
+        map.extend(late.keys().map(|name| (name.clone(), Value::Unknown)));
         self.set("env", Value::Loose(Arc::new(Loose { map, open })));
+        self.late_env = late;
+    }
+
+    /// What is left of an expression, with what variables stand for that are known only when the step is
+    /// ready put in their place: by then nobody knows which layer wrote which.
+    pub(crate) fn put_late_env(&self, rest: &Expr) -> Result<Expr, Wrong> {
+        let mut bytes = 0;
+        let put = cel::put(rest, "env", &mut |name| {
+            let pieces = self.late_env.get(name)?;
+            bytes += pieces.iter().map(len).sum::<usize>();
+            self.spend_many(pieces.len());
+            // No more than what is refused below is made.
+            (bytes <= EXPRESSION_MAX).then(|| joined(pieces)).flatten()
+        });
+        if bytes > EXPRESSION_MAX {
+            let message =
+                format!("with the variables that it names the expression has more than {EXPRESSION_MAX} bytes");
+            return Err(
+                Wrong::new(0, message).help("let it name fewer of those that are known only when the step is ready")
+            );
+        }
+        match by_name(&put) {
+            // Without an occasion nobody can say which variables there are.
+            Some(env) if self.changed.is_some() => Err(Wrong::new(
+                env.at,
+                "which variable is meant is known only when the step is ready",
+            )
+            .help("name it: `env.NAME`")),
+            _ => Ok(put),
+        }
+    }
+}
+
+fn len(piece: &Piece) -> usize {
+    match piece {
+        Piece::Text(text) | Piece::Expression(text) => text.len(),
+    }
+}
+
+/// The text that pieces make, as an expression.
+fn joined(pieces: &[Piece]) -> Option<Expr> {
+    let part = |piece: &Piece| {
+        Some(match piece {
+            Piece::Text(text) => Expr::new(0, Node::Literal(Value::text(text))),
+            Piece::Expression(expression) => {
+                let of = cel::parse(expression).ok()?;
+                Expr::new(0, Node::Call(None, "string".to_owned(), vec![of]))
+            }
+        })
+    };
+    let mut parts = pieces.iter().map(part);
+    let first = parts.next()??;
+    parts.try_fold(first, |before, next| {
+        let sum = Node::Binary(Operator::Add, Box::new(before), Box::new(next?));
+        Some(Expr::new(0, sum))
+    })
+}
+
+/// Where `env` stands for all variables.
+fn by_name(expr: &Expr) -> Option<&Expr> {
+    match &expr.node {
+        Node::Name(name) if name == "env" => Some(expr),
+        Node::Macro(of) if of.name == "env" => by_name(&of.range),
+        _ => expr.parts().into_iter().find_map(by_name),
     }
 }
 

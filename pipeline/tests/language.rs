@@ -1,7 +1,8 @@
 //! The language: what expressions, matrices, conditions, inputs, templates and included files make
 //! of a file, for a given occasion.
 
-use model::{RunDef, StepDef};
+use model::{Event, RunDef, RunHeader, Source, StepDef, StepRecord, StepStatus};
+use pipeline::progress::Progress;
 use pipeline::{
     Answer, Compiled, Explain, FileRef, Files, Git, Limits, Occasion, Pinned, PullRequest, Refused, Request,
 };
@@ -455,7 +456,10 @@ stages:
             text_piece("-main")
         ]
     );
-    assert_eq!(a.rules.late_env["BOTH"], [piece("(needs['fan(1)'].status + env.LOW)")]);
+    assert_eq!(
+        a.rules.late_env["BOTH"],
+        [piece("(needs['fan(1)'].status + string(needs.version.status))")]
+    );
     let condition = a.rules.condition.as_ref().expect("one");
     assert_eq!(condition.expression, "((needs['version'].outputs.go == 'yes') && true)");
     let runs: Vec<&str> = a.run.iter().map(|entry| entry.run.as_str()).collect();
@@ -463,6 +467,103 @@ stages:
     assert_eq!(
         a.rules.entry_conditions,
         BTreeMap::from([(1, "(needs.version.outputs.more == '')".to_owned())])
+    );
+}
+
+fn header() -> RunHeader {
+    RunHeader {
+        id: "01jd".parse().expect("legal"),
+        team: "default".parse().expect("legal"),
+        pipeline: "app".parse().expect("legal"),
+        number: 12,
+        attempt: 1,
+        source: Source {
+            repository: String::new(),
+            git_ref: "refs/heads/main".to_owned(),
+            commit: String::new(),
+            message: String::new(),
+            author: String::new(),
+            event: Event::Push,
+        },
+        variables: BTreeMap::new(),
+        inputs: BTreeMap::new(),
+        created_ms: 0,
+        def_chunks: 1,
+        steps: 0,
+        error: None,
+        request_id: String::new(),
+        requested_by: String::new(),
+        traceparent: None,
+        unknown: model::record::Unknown::new(),
+    }
+}
+
+/// The variables and the entries of `a` when the step `version`, which it needs, has ended with these outputs.
+fn when_ready(def: &RunDef, outputs: &[(&str, &str)]) -> (BTreeMap<String, String>, Vec<String>) {
+    let mut record = StepRecord::first(StepStatus::Success);
+    record.left.outputs = outputs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    let records = BTreeMap::from([(0, record)]);
+    let ordinal = def.step_index("a").expect("it is there");
+    let progress = Progress::of(&header(), def, &records);
+    assert_eq!((progress.ready(), progress.skips()), (&[ordinal][..], &[][..]));
+    let ready = pipeline::ready_step(&header(), def, ordinal, &records).expect("ready");
+    (ready.env, ready.run.into_iter().map(|entry| entry.run).collect())
+}
+
+#[test]
+fn variables_of_needs_are_seen_by_what_stands_above_them() {
+    let text = r#"
+env: { FILE: f }
+templates: { t: { env: { V: "${{ needs.version.outputs.v }}", W: "low" } } }
+stages:
+  - name: build
+    steps: [{ name: version, image: i, run: r }]
+  - name: use
+    steps:
+      - name: a
+        extends: t
+        image: i
+        env: { V: "${{ env.FILE }}-${{ env['V'] }}", N: "${{ run.number }}", L: "${{ env.W + env.V }}" }
+        if: env.V.endsWith('2') && has(env.V) && !('x' in env)
+        run:
+          - always
+          - { run: two, if: "env.V == 'f-1.2' && env.N == '12'" }
+          - { run: other, if: env.V == 'f-1.3' }
+"#;
+    let def = run(text, &push("main"));
+    let (env, entries) = when_ready(&def, &[("v", "1.2")]);
+    let env: Vec<(&str, &str)> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(
+        env,
+        [
+            ("FILE", "f"),
+            ("L", "low1.2"),
+            ("N", "12"),
+            ("V", "f-1.2"),
+            ("W", "low")
+        ]
+    );
+    assert_eq!(entries, ["always", "two"]);
+    // A variable of the run wins, and is known when the run is made.
+    let mut occasion = push("main");
+    occasion.variables = BTreeMap::from([("V".to_owned(), "f-1.2".to_owned())]);
+    let def = run(text, &occasion);
+    assert_eq!(step(&def, "a").rules.condition, None);
+    assert_eq!(step(&def, "a").rules.entry_conditions.len(), 1);
+    let open = text.replace("env.V.endsWith('2')", "env[needs.version.outputs.k] == 'x'");
+    assert_eq!(
+        words(&refused(&open, &push("main"))),
+        ["which variable is meant is known only when the step is ready (name it: `env.NAME`)"]
+    );
+    let many = format!("\"[{}].join('') == ''\"", vec!["env.V"; 200].join(", "));
+    let many = text.replace("env.V.endsWith('2') && has(env.V) && !('x' in env)", &many);
+    let said = words(&refused(&many, &push("main"))).join("\n");
+    assert!(
+        said.contains("with the variables that it names the expression has more than 4096 bytes"),
+        "{said}"
     );
 }
 

@@ -367,6 +367,12 @@ fn too_large(at: usize) -> Fault {
 
 fn binary(at: usize, operator: Operator, a: &Value, b: &Value) -> Result<Value, Fault> {
     use std::cmp::Ordering::{Greater, Less};
+    // Which names there are is known even where their values are not.
+    match (operator, a, b) {
+        (Operator::In, Value::Text(key), Value::Map(map)) => return Ok(Value::Bool(map.contains_key(&**key))),
+        (Operator::In, Value::Text(key), Value::Loose(loose)) => return Ok(loose.has(key)),
+        _ => {}
+    }
     if a.is_open() || b.is_open() {
         return Ok(Value::Unknown);
     }
@@ -384,8 +390,6 @@ fn binary(at: usize, operator: Operator, a: &Value, b: &Value) -> Result<Value, 
         Operator::GreaterOrEqual => Value::Bool(order()? != Less),
         Operator::In => match (a, b) {
             (item, Value::List(items)) => Value::Bool(items.iter().any(|i| i.equals(item))),
-            (Value::Text(key), Value::Map(map)) => Value::Bool(map.contains_key(&**key)),
-            (Value::Text(key), Value::Loose(loose)) => loose.has(key),
             _ => return Err(wrong()),
         },
         Operator::Add => match (a, b) {

@@ -1,6 +1,7 @@
-//! What is known of an expression is worked in: the rest names only what will be known later.
+//! What is known of an expression is worked in: the rest names only what will be known later. And
+//! what a name stands for is put in its place.
 //!
-//! Not here: when that is.
+//! Not here: when that is, and which names those are.
 
 use super::ast::{Expr, Macro, Node};
 use super::eval::{Evaluation, Fault, Scope};
@@ -34,9 +35,17 @@ fn rest(expr: &Expr, evaluation: &mut Evaluation<'_>) -> Expr {
 }
 
 fn below(expr: &Expr, evaluation: &mut Evaluation<'_>) -> Node {
-    let mut one = |of: &Expr| Box::new(rest(of, evaluation));
     match &expr.node {
-        Node::Literal(_) | Node::Name(_) | Node::Broken(_) => expr.node.clone(),
+        Node::Macro(of) => walked(of, evaluation),
+        node => each(node, &mut |of| rest(of, evaluation)),
+    }
+}
+
+/// The same node with each part made anew.
+fn each(node: &Node, make: &mut dyn FnMut(&Expr) -> Expr) -> Node {
+    let mut one = |of: &Expr| Box::new(make(of));
+    match node {
+        Node::Literal(_) | Node::Name(_) | Node::Broken(_) => node.clone(),
         Node::Select(of, field) => Node::Select(one(of), field.clone()),
         Node::Has(of, field) => Node::Has(one(of), field.clone()),
         Node::Not(of) => Node::Not(one(of)),
@@ -53,8 +62,47 @@ fn below(expr: &Expr, evaluation: &mut Evaluation<'_>) -> Node {
         Node::Or(parts) => Node::Or(parts.iter().map(|part| *one(part)).collect()),
         Node::List(parts) => Node::List(parts.iter().map(|part| *one(part)).collect()),
         Node::Map(pairs) => Node::Map(pairs.iter().map(|(k, v)| (*one(k), *one(v))).collect()),
-        Node::Macro(of) => walked(of, evaluation),
+        Node::Macro(of) => {
+            let range = make(&of.range);
+            let parts = of.parts.iter().map(make).collect();
+            Node::Macro(macro_with(of, range, parts))
+        }
     }
+}
+
+fn macro_with(of: &Macro, range: Expr, parts: Vec<Expr>) -> Box<Macro> {
+    Box::new(Macro {
+        kind: of.kind,
+        range,
+        name: of.name.clone(),
+        parts,
+    })
+}
+
+/// The expression with `of.field` and `of['field']` replaced by what stands for the field, where
+/// something does.
+pub(crate) fn put(expr: &Expr, of: &str, stands_for: &mut dyn FnMut(&str) -> Option<Expr>) -> Expr {
+    let is_of = |expr: &Expr| matches!(&expr.node, Node::Name(name) if name == of);
+    let field = match &expr.node {
+        Node::Select(from, field) if is_of(from) => Some(field.as_str()),
+        Node::Index(from, key) if is_of(from) => match &key.node {
+            Node::Literal(Value::Text(field)) => Some(&**field),
+            _ => None,
+        },
+        _ => None,
+    };
+    if let Some(found) = field.and_then(&mut *stands_for) {
+        return found;
+    }
+    let node = match &expr.node {
+        // The element goes by the same name, and hides it.
+        Node::Macro(macros) if macros.name == of => {
+            let range = put(&macros.range, of, stands_for);
+            Node::Macro(macro_with(macros, range, macros.parts.clone()))
+        }
+        node => each(node, &mut |part| put(part, of, stands_for)),
+    };
+    Expr::new(expr.at, node)
 }
 
 fn walked(of: &Macro, evaluation: &mut Evaluation<'_>) -> Node {
@@ -62,10 +110,5 @@ fn walked(of: &Macro, evaluation: &mut Evaluation<'_>) -> Node {
     evaluation.push_unknown(&of.name);
     let parts = of.parts.iter().map(|part| rest(part, evaluation)).collect();
     evaluation.pop();
-    Node::Macro(Box::new(Macro {
-        kind: of.kind,
-        range,
-        name: of.name.clone(),
-        parts,
-    }))
+    Node::Macro(macro_with(of, range, parts))
 }

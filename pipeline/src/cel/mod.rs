@@ -21,9 +21,9 @@ mod tests;
 mod token;
 mod value;
 
-pub(crate) use ast::{Expr, Node};
+pub(crate) use ast::{Expr, Node, Operator};
 pub(crate) use eval::{Scope, evaluate};
-pub(crate) use fold::{Folded, fold};
+pub(crate) use fold::{Folded, fold, put};
 pub(crate) use functions::FUNCTIONS;
 pub(crate) use parse::parse;
 pub use value::{Loose, Value};
