@@ -106,6 +106,13 @@ pub(crate) enum ClientCommand {
         /// The run's id, or TEAM/PIPELINE#NUMBER
         run: RunName,
     },
+    /// Start a step that waits for a person, one that is `manual` in the pipeline file
+    Start {
+        /// The run's id, or TEAM/PIPELINE#NUMBER
+        run: RunName,
+        /// The step
+        step: String,
+    },
     /// Say why a step runs where it runs, or why not yet
     Explain {
         /// The run's id, or TEAM/PIPELINE#NUMBER
@@ -211,6 +218,7 @@ impl ClientCommand {
             | Self::Show { .. }
             | Self::Logs(_)
             | Self::Cancel { .. }
+            | Self::Start { .. }
             | Self::Explain { .. }
             | Self::Pipeline(_)
             | Self::Node(_)

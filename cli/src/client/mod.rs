@@ -116,6 +116,7 @@ async fn dispatch(command: ClientCommand, global: &GlobalOptions, output: &mut O
         ClientCommand::Show { run } => runs::show(&api()?, &run, output).await,
         ClientCommand::Logs(arguments) => logs::logs(&api()?, arguments, output).await,
         ClientCommand::Cancel { run } => runs::cancel(&api()?, &run, output).await,
+        ClientCommand::Start { run, step } => runs::start(&api()?, &run, &step, output).await,
         ClientCommand::Explain { run, step } => runs::explain(&api()?, &run, step.as_deref(), output).await,
         ClientCommand::Pipeline(PipelineCommand::Validate { file, event, explain }) => {
             validate::validate(&file, &event, explain, output)

@@ -6,7 +6,9 @@ use super::http::{Api, Parameter};
 use super::output::Output;
 use super::resolve;
 use super::table::{Cell, Colour, Paint, ago, cores, counted, duration, fields, now_ms, printable, size, table};
-use api::dto::{AttemptDetail, CancelAccepted, RunDetail, RunList, RunSummary, StepDetail, StepExplained};
+use api::dto::{
+    AttemptDetail, CancelAccepted, RunDetail, RunList, RunSummary, StartAccepted, StepDetail, StepExplained,
+};
 use serde_json::{Value, json};
 
 /// The most steps that `explain` explains at once.
@@ -240,6 +242,19 @@ pub(super) async fn cancel(api: &Api, run: &RunName, output: &mut Output) -> Res
     let id = resolve::run_id(api, run).await?;
     let accepted = api
         .post::<CancelAccepted>(&["runs", &id, "cancel"], None::<&()>)
+        .await?;
+    if output.is_json() {
+        output.json(&accepted.raw)?;
+    } else {
+        output.line(&printable(&accepted.body.message))?;
+    }
+    Ok(Exit::Success)
+}
+
+pub(super) async fn start(api: &Api, run: &RunName, step: &str, output: &mut Output) -> Result<Exit, Failure> {
+    let id = resolve::run_id(api, run).await?;
+    let accepted = api
+        .post::<StartAccepted>(&["runs", &id, "steps", step, "start"], None::<&()>)
         .await?;
     if output.is_json() {
         output.json(&accepted.raw)?;

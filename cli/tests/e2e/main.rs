@@ -8,6 +8,7 @@ mod dev;
 mod engines;
 mod image;
 mod joining;
+mod language;
 mod leftovers;
 mod local;
 mod main_path;
