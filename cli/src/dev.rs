@@ -6,7 +6,7 @@ use crate::error::Failure;
 use crate::logging::LogFormat;
 use crate::{agent, folder, limits, logging, ports, server, signals};
 use clap::Args;
-use node_agent_shell::AgentConfig;
+use node_agent_shell::{AgentConfig, AgentMetrics};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -91,12 +91,13 @@ pub(crate) struct Everything {
 }
 
 /// How the two are reached.
-#[derive(Debug)]
 pub(crate) struct Reached {
     /// By REST and gRPC.
     pub(crate) address: SocketAddr,
     /// A token for everything.
     pub(crate) token: String,
+    /// The numbers of the agent.
+    pub(crate) agent: AgentMetrics,
 }
 
 /// What runs server and agent until they have ended.
@@ -126,6 +127,7 @@ impl Everything {
         let reached = Reached {
             address,
             token: tokens.admin.clone(),
+            agent: agent_config.metrics.clone(),
         };
         let running = async move {
             let both = shutdown.child_token();

@@ -21,10 +21,11 @@ use crate::dev::{self, Everything};
 use crate::error::Failure;
 use crate::logging::LogFormat;
 use crate::{agent, folder, limits, logging, signals};
+use node_agent_shell::AgentMetrics;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -35,6 +36,13 @@ const LOCK_LOOK: Duration = Duration::from_millis(200);
 
 /// How long everything may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the agent may take to tell and to remove what is left of the run. The next local run finds what is
+/// left then.
+const REST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often that is looked at.
+const REST_LOOK: Duration = Duration::from_millis(10);
 
 /// What is to be run.
 #[derive(Debug)]
@@ -61,6 +69,7 @@ pub(crate) struct Local {
     pub(crate) file: String,
     /// Cancelled by the first signal.
     pub(crate) interrupted: CancellationToken,
+    agent: AgentMetrics,
     stop: CancellationToken,
     running: JoinHandle<Result<(), Failure>>,
     _temporary: TempDir,
@@ -105,6 +114,7 @@ impl Local {
             snapshot,
             file,
             interrupted,
+            agent: reached.agent,
             stop,
             running: tokio::spawn(running),
             _temporary: temporary,
@@ -114,6 +124,10 @@ impl Local {
 
     /// Ends everything; nothing of the run stays but its images.
     pub(crate) async fn end(self) -> Result<(), Failure> {
+        let rest = Instant::now() + REST_TIMEOUT;
+        while self.agent.holds_something() && Instant::now() < rest {
+            tokio::time::sleep(REST_LOOK).await;
+        }
         self.stop.cancel();
         match tokio::time::timeout(END_TIMEOUT, self.running).await {
             Ok(Ok(ended)) => ended,

@@ -168,6 +168,13 @@ impl AgentMetrics {
         self.registry.clone()
     }
 
+    /// True while the agent holds something: a step that runs, or one that has ended and of which something is
+    /// still to be told or removed.
+    #[must_use]
+    pub fn holds_something(&self) -> bool {
+        self.allocations.get() > 0
+    }
+
     /// The numbers in Prometheus' text form.
     #[must_use]
     pub fn metrics_text(&self) -> String {
