@@ -223,10 +223,11 @@ fn etcd_is_lost_in_flight_and_results_wait() {
         return;
     }
     let mut etcd = Etcd::start(EtcdOptions::default()).expect("etcd");
-    // Shorter than the steps, which go on all the same: their server tells that it sees no quorum.
+    // A server tells some seconds after etcd has gone that it sees no quorum, and a busy machine takes its time:
+    // a lease that ends before that is lost.
     let cluster = Cluster::start_with_server(&format!(
         "store: {{ etcd: {{ endpoints: ['{}'] }} }}\nblobs: {{ folder: {{ shared: true }} }}\n\
-         node_lease: 5s\nnode_grace: 1s\n",
+         node_lease: 15s\nnode_grace: 2s\n",
         etcd.endpoint(0)
     ));
     let run = running(&cluster, "early");
@@ -240,7 +241,9 @@ fn etcd_is_lost_in_flight_and_results_wait() {
         let all = std::fs::read_dir(&allocs).ok()?.flatten();
         (all.filter(|e| e.path().join("exit.json").exists()).count() == STEPS).then_some(())
     });
-    let metrics = cluster.get("/metrics").expect("it answers").to_string();
+    let (status, metrics) = cluster.answer("/metrics").expect("it answers");
+    let metrics = metrics.to_string();
+    assert_eq!(status, 200, "{metrics}");
     assert!(metrics.contains("buildflow_store_quorum_lost 1"), "{metrics}");
     let shown = cluster.run(&run).expect("what is in memory is shown");
     assert_eq!(shown["status"], json!("running"), "no result without etcd: {shown:#}");
