@@ -16,7 +16,7 @@ fn dev(folder: &Path) -> Command {
 }
 
 /// A started one; a failed test must not leave it.
-struct Dev(Child);
+pub(crate) struct Dev(Child);
 
 impl Dev {
     fn terminate(&mut self) -> ExitStatus {
@@ -35,7 +35,7 @@ impl Drop for Dev {
 }
 
 /// Starts it and waits until it answers; its address and token are in `<data>/env`.
-fn start(folder: &Path) -> Dev {
+pub(crate) fn start(folder: &Path) -> Dev {
     let _ = fs::remove_file(folder.join("data/env"));
     let output = fs::File::options()
         .create(true)
@@ -64,7 +64,7 @@ fn start(folder: &Path) -> Dev {
     child
 }
 
-fn client(folder: &Path, arguments: &str) -> Output {
+pub(crate) fn client(folder: &Path, arguments: &str) -> Output {
     let line = format!(
         ". {}/data/env && exec {} {arguments}",
         folder.display(),

@@ -6,6 +6,7 @@ mod cluster;
 mod crashes;
 mod dev;
 mod engines;
+mod guide;
 mod image;
 mod joining;
 mod language;
